@@ -1,0 +1,127 @@
+"""AlertTopic: the SNS topic that everything about cost is announced on (runbook step 1.2)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from components.cost_foundation.tags import TAGS
+from infra.naming import Names
+
+PUBLISHERS = {
+    "Budgets": ("budgets.amazonaws.com", "arn:aws:budgets::{account_id}:*"),
+    "CostAnomalyDetection": ("costalerts.amazonaws.com", "arn:aws:ce::{account_id}:anomalysubscription/*"),
+    "CloudWatchAlarms": ("cloudwatch.amazonaws.com", "arn:aws:cloudwatch:{region}:{account_id}:alarm:*"),
+}
+"""The services that may publish: service principal and the ARNs they publish on behalf of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertTopicArgs:
+    """Who hears of alerts, and how they are encrypted at rest."""
+
+    names: Names
+    account_id: str
+    region: str
+    emails: tuple[str, ...]
+    own_key: bool
+    """Encrypt with a customer-managed key ($1 a month): the AWS-managed one silently stops Budgets."""
+
+
+class AlertTopic(pulumi.ComponentResource):
+    """Topic `pyairtable-{stack}-cost-alerts`, its policy, its key where it has one, its e-mail subscriptions."""
+
+    arn: pulumi.Output[str]
+    """Known once the topic admits its publishers, so what alerts through it can rely on being heard."""
+
+    def __init__(self, name: str, args: AlertTopicArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("pyairtable:cost_foundation:AlertTopic", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+
+        key = self._key(name, args, child) if args.own_key else None
+        topic = aws.sns.Topic(
+            f"{name}-topic",
+            name=args.names.of("cost-alerts"),
+            display_name=f"{args.names.prefix} cost alerts",
+            kms_master_key_id=key.arn if key else None,
+            tags=TAGS,
+            opts=child,
+        )
+        policy = aws.sns.TopicPolicy(
+            f"{name}-policy",
+            arn=topic.arn,
+            policy=pulumi.Output.json_dumps(_publish_policy(args, topic.arn)),
+            opts=child,
+        )
+        for email in args.emails:
+            aws.sns.TopicSubscription(
+                f"{name}-{email}", topic=topic.arn, protocol="email", endpoint=email, opts=child
+            )
+
+        self.arn = policy.arn
+        self.register_outputs({"arn": self.arn})
+
+    def _key(self, name: str, args: AlertTopicArgs, child: pulumi.ResourceOptions) -> aws.kms.Key:
+        key = aws.kms.Key(
+            f"{name}-key",
+            description=f"Encrypts the cost alerts of {args.names.prefix}",
+            enable_key_rotation=True,
+            deletion_window_in_days=7,
+            policy=pulumi.Output.json_dumps(_key_policy(args)),
+            tags=TAGS,
+            opts=child,
+        )
+        aws.kms.Alias(f"{name}-key-alias", name=f"alias/{args.names.of('cost-alerts')}", target_key_id=key.key_id, opts=child)
+        return key
+
+
+def _publish_policy(args: AlertTopicArgs, topic_arn: pulumi.Output[str]) -> dict[str, Any]:
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": f"Allow{sid}",
+                "Effect": "Allow",
+                "Principal": {"Service": service},
+                "Action": "sns:Publish",
+                "Resource": topic_arn,
+                "Condition": _on_behalf_of(args, source),
+            }
+            for sid, (service, source) in PUBLISHERS.items()
+        ],
+    }
+
+
+def _key_policy(args: AlertTopicArgs) -> dict[str, Any]:
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "AllowAccountToManage",
+                "Effect": "Allow",
+                "Principal": {"AWS": f"arn:aws:iam::{args.account_id}:root"},
+                "Action": "kms:*",
+                "Resource": "*",
+            },
+            *(
+                {
+                    "Sid": f"Allow{sid}",
+                    "Effect": "Allow",
+                    "Principal": {"Service": service},
+                    "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
+                    "Resource": "*",
+                    "Condition": _on_behalf_of(args, source),
+                }
+                for sid, (service, source) in PUBLISHERS.items()
+            ),
+        ],
+    }
+
+
+def _on_behalf_of(args: AlertTopicArgs, source: str) -> dict[str, dict[str, str]]:
+    """Only for this account: otherwise anyone's budget could use our topic (the confused deputy)."""
+    return {
+        "StringEquals": {"aws:SourceAccount": args.account_id},
+        "ArnLike": {"aws:SourceArn": source.format(account_id=args.account_id, region=args.region)},
+    }

@@ -1,0 +1,17 @@
+"""The phases of the migration and what the number in a stack file means."""
+
+from enum import IntEnum
+
+
+class Phase(IntEnum):
+    """How far a stack has got: everything of phases 1..n exists, nothing of the later ones."""
+
+    NOTHING = 0
+    COST_FOUNDATION = 1
+    COMPUTE = 2
+    SECRETS = 3
+    BLUE_GREEN = 4
+
+
+HIGHEST_BUILT = Phase.COST_FOUNDATION
+"""The last phase that this version of the program can build; a stack file that asks for more is refused."""

@@ -1,0 +1,148 @@
+"""The checkout as the user edits it: its stack files, read at every run and never written, and overrides over them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.naming import PROJECT
+from infra.settings import Settings, SettingsError
+from sandbox.errors import BadInputError
+from sandbox.state import State
+
+ROOT = Path(__file__).parent.parent
+
+Config = dict[str, Any]
+
+
+def stack_file(stack: str) -> Path:
+    """Where the config of a stack is."""
+    return ROOT / f"Pulumi.{stack}.yaml"
+
+
+def stacks() -> list[str]:
+    """Stacks that have a stack file."""
+    return sorted(path.name.split(".")[1] for path in ROOT.glob("Pulumi.*.yaml"))
+
+
+def stack_config(stack: str) -> Config:
+    """The config in a stack file, values as written.
+
+    Raises:
+        BadInputError: there is no such file, or it is not a stack file; says where and what.
+    """
+    path = stack_file(stack)
+    if not path.is_file():
+        known = ", ".join(stacks()) or "none"
+        raise BadInputError(
+            f"reading the stack {stack}: there is no {path.name}; the stacks are {known}; copy one of their files to make it"
+        )
+    content = _load(path)
+    config: object = content.get("config")
+    if not isinstance(config, dict) or not config:
+        raise BadInputError(f"reading {path.name}: it has no `config:` with the stack's settings below it")
+    for key in config:
+        if not isinstance(key, str) or ":" not in key:
+            raise BadInputError(f"reading {path.name}: the key {key} has no namespace; write {PROJECT}:{key}")
+    return config
+
+
+def overrides(state: State, stack: str) -> Config:
+    """The sandbox's own config of a stack."""
+    path = _overrides_file(state, stack)
+    return _load(path) if path.exists() else {}
+
+
+def write_overrides(state: State, stack: str, config: Config) -> None:
+    """Replace the sandbox's own config of a stack."""
+    path = _overrides_file(state, stack)
+    if config:
+        partial = path.with_suffix(".partial")
+        partial.write_text(yaml.safe_dump(config))
+        partial.replace(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def overlay(config: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
+    """`over` laid over `config`: sections are merged, everything else is replaced."""
+    merged = dict(config)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = overlay(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def nested(key: str, value: object) -> Config:
+    """An overlay of one setting from its dotted key; the project's namespace may be left out.
+
+    Raises:
+        BadInputError: the key has an empty part.
+    """
+    namespace, separator, path = key.rpartition(":")
+    parts = path.split(".")
+    if not all(parts):
+        raise BadInputError(f'setting "{key}": a part of the key is empty; write it like {PROJECT}:cost.enforce')
+    for part in reversed(parts[1:]):
+        value = {part: value}
+    return {f"{namespace if separator else PROJECT}:{parts[0]}": value}
+
+
+def effective(state: State, stack: str, phase: int | None) -> tuple[Config, Settings]:
+    """The config of a run, stack file and overrides and `--phase`, and the settings that it means.
+
+    Raises:
+        BadInputError: something in it is wrong; a line per problem.
+    """
+    config = overlay(stack_config(stack), overrides(state, stack))
+    if phase is not None:
+        config[f"{PROJECT}:phase"] = phase
+    _refuse_foreign_secrets(config)
+    try:
+        return config, Settings.from_config(stack, config)
+    except SettingsError as error:
+        prefix = f"reading {stack_file(stack).name}: "
+        raise BadInputError("\n".join(prefix + line for line in str(error).splitlines())) from None
+
+
+def _refuse_foreign_secrets(config: Config) -> None:
+    """A value that `pulumi config set --secret` encrypted belongs to the stack's real backend."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value.keys() == {"secure"}:
+            raise BadInputError(
+                f"reading {key}: it is encrypted for the stack's own backend; give the sandbox a value of its own: "
+                f"sandbox config set {key} VALUE"
+            )
+
+
+def _overrides_file(state: State, stack: str) -> Path:
+    return state.overrides / f"{stack}.yaml"
+
+
+def _load(path: Path) -> Config:
+    try:
+        content = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)  # noqa: S506: it is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        hint = "; indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
+        raise BadInputError(f"reading {path.name}{place}: {error.problem}{hint}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise BadInputError(f"reading {path.name}: {error}") from None
+    if not isinstance(content, dict):
+        raise BadInputError(f"reading {path.name}: it is not a mapping of keys to values")
+    return content
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A key that stands twice is a slip, and YAML's own rule, the last one wins, hides it."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} stands here twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

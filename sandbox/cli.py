@@ -1,0 +1,373 @@
+"""The sandbox's command line: deploy the checkout's stacks into a local cloud."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from infra.naming import PROJECT
+from infra.settings import Settings
+from sandbox import checkout, emulator, services
+from sandbox.checkout import Config
+from sandbox.errors import BadInputError, SandboxError
+from sandbox.providers.aws.table import RECORDED
+from sandbox.providers.records import Records
+from sandbox.state import State, default_state_folder, read_json, write_json
+
+
+class _Commands(click.Group):
+    """Turns the sandbox's errors into a line and an exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SandboxError as error:
+            for line in str(error).splitlines():
+                click.echo(f"{click.style('error:', fg='red', bold=True)} {line}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+            ctx.exit(0)
+
+
+def _state_dir(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--state-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder for everything the sandbox keeps, instead of one per checkout in the user's cache.",
+    )(command)
+
+
+def _stack(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    help = "Name of the stack." if required else "Name of the stack; the one used last when absent."
+    return click.option("--stack", required=required, metavar="NAME", help=help)
+
+
+PHASE = click.option(
+    "--phase", type=int, metavar="N", help="Phase for this run, instead of the stack file's: 0 nothing to 4 blue-green."
+)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.",
+)
+@_state_dir
+@click.pass_context
+def main(ctx: click.Context, state_dir: Path | None) -> None:
+    """Deploy this checkout's stacks into a local cloud: the real Pulumi engine, a local AWS emulator, no AWS account.
+
+    \b
+    Examples:
+      sandbox up --stack dev               deploy what Pulumi.dev.yaml says
+      sandbox up --stack dev --phase 0     take everything of it away again
+      eval "$(sandbox env)"                let aws talk to the sandbox in this shell
+      sandbox stop                         end the emulator; up goes on where it was
+    """
+    ctx.obj = state_dir
+
+
+def _state(state_dir: Path | None) -> State:
+    chosen = state_dir or click.get_current_context().obj
+    state = State(chosen or default_state_folder(checkout.ROOT))
+    state.prepare()
+    return state
+
+
+@main.command(epilog="Example: sandbox up --stack dev --phase 1")
+@_stack(required=True)
+@PHASE
+@_state_dir
+def up(stack: str, phase: int | None, state_dir: Path | None) -> None:
+    """Preview and deploy a stack; then print its outputs and its monthly estimate."""
+    run = _Run(state_dir, stack, phase)
+    run.start()
+    run.recover()
+    run.engine.up(run.config, run.settings, run.backends)
+    _remember(run.state, stack)
+    click.echo()
+    _print_outputs(run.engine.outputs(run.config, run.settings, run.backends))
+    click.echo()
+    click.echo(run.estimate())
+
+
+@main.command(epilog="Example: sandbox preview --stack prod --json | jq .resourcePreEvent")
+@_stack(required=True)
+@PHASE
+@click.option("--json", "as_json", is_flag=True, help="Print the engine's own event stream, a JSON object a line.")
+@_state_dir
+def preview(stack: str, phase: int | None, as_json: bool, state_dir: Path | None) -> None:
+    """Show what an up would do, and change nothing."""
+    run = _Run(state_dir, stack, phase)
+    run.start(quiet=as_json)
+    show = run.engine.preview_events if as_json else run.engine.preview
+    show(run.config, run.settings, run.backends)
+
+
+@main.command(epilog="Example: sandbox destroy --stack dev")
+@_stack(required=True)
+@_state_dir
+def destroy(stack: str, state_dir: Path | None) -> None:
+    """Delete everything that a stack has in the sandbox."""
+    run = _Run(state_dir, stack, None)
+    run.start()
+    run.recover()
+    run.engine.destroy(run.config, run.settings, run.backends)
+
+
+@main.command(epilog="Example: sandbox outputs --stack dev --json | jq -r .budget_name")
+@_stack(required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@_state_dir
+def outputs(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
+    """Print the outputs of a stack."""
+    state = _state(state_dir)
+    run = _Run(state_dir, stack or _last_stack(state), None)
+    if not run.engine.deployment():
+        raise SandboxError(f"reading the outputs of {run.stack}: it was never deployed here; run sandbox up --stack {run.stack}")
+    found = run.engine.outputs(run.config, run.settings, run.backends)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print_outputs(found)
+
+
+@main.command(epilog='Example: eval "$(sandbox env)" && aws sns list-topics')
+@_stack(required=False)
+@_state_dir
+def env(stack: str | None, state_dir: Path | None) -> None:
+    """Print shell lines that make aws talk to the sandbox."""
+    state = _state(state_dir)
+    name = stack or _last_stack(state)
+    service = services.running(state, emulator.NAME)
+    if service is None:
+        raise SandboxError(f"reading the environment: the sandbox does not run; start it: sandbox up --stack {name}")
+    _, settings = checkout.effective(state, name, None)
+    variables = {
+        "AWS_ENDPOINT_URL": emulator.endpoint(service),
+        "AWS_ACCESS_KEY_ID": settings.account_id,  # the emulator takes twelve digits for the account
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": settings.region,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_PAGER": "",
+    }
+    click.echo("unset AWS_PROFILE AWS_SESSION_TOKEN")
+    for name, value in variables.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+    own = Path(sys.executable).parent
+    path = os.pathsep.join(p for p in os.environ.get("PATH", "").split(os.pathsep) if Path(p) != own)
+    if shutil.which("aws", path=path) is None:
+        click.echo(f'export PATH="$PATH:"{shlex.quote(str(own))}')
+
+
+@main.command(epilog="Example: sandbox status --json")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@_state_dir
+def status(as_json: bool, state_dir: Path | None) -> None:
+    """Show what runs, which stacks are deployed, and what is only recorded."""
+    state = _state(state_dir)
+    found = _status(state)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(f"state directory  {found['state_directory']}")
+    for service in found["services"]:
+        runs = f"runs as process {service['pid']} on 127.0.0.1:{service['port']}" if service["running"] else "stopped"
+        click.echo(f"{service['name']:<16} {runs}; log {service['log']}")
+    for entry in found["stacks"]:
+        click.echo(f"stack {entry['stack']:<10} phase {entry['phase']}, {entry['resources']} resources")
+    click.echo(f"recorded only    {', '.join(found['recorded_only_types'])}: the emulator lacks them")
+    for resource in found["recorded"]:
+        click.echo(f"                 {resource['type']} {resource['name']}")
+
+
+@main.command(epilog="Example: sandbox stop")
+@_state_dir
+def stop(state_dir: Path | None) -> None:
+    """End the sandbox's processes; what they hold is kept for the next up."""
+    state = _state(state_dir)
+    with state.locked():
+        for name in list(services.recorded(state)):
+            was_running = services.stop(state, name)
+            click.echo(f"{name} {'stopped' if was_running else 'had ended already'}")
+
+
+@main.group()
+def config() -> None:
+    """Show or change the sandbox's own config, which lies over the stack files and never touches them."""
+
+
+@config.command("show", epilog="Example: sandbox config show --stack dev --json")
+@_stack(required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@_state_dir
+def config_show(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
+    """Print the config that a run would use, and which of it is the sandbox's own."""
+    state = _state(state_dir)
+    name = stack or _last_stack(state)
+    config, _ = checkout.effective(state, name, None)
+    own = checkout.overrides(state, name)
+    if as_json:
+        click.echo(json.dumps({"stack": name, "config": config, "overrides": own}, indent=2))
+        return
+    click.echo(f"# {checkout.stack_file(name).name}" + (f", with the sandbox's own {', '.join(own)}" if own else ""))
+    click.echo(yaml.safe_dump(config, sort_keys=True), nl=False)
+
+
+@config.command("set", epilog="Example: sandbox config set monthlyBudgetUsd 120 --stack dev")
+@click.argument("key")
+@click.argument("value")
+@_stack(required=False)
+@_state_dir
+def config_set(key: str, value: str, stack: str | None, state_dir: Path | None) -> None:
+    """Give a setting another VALUE, written as YAML, in the sandbox only. KEY may be dotted: cost.enforce."""
+    state = _state(state_dir)
+    name = stack or _last_stack(state)
+    try:
+        parsed: object = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise BadInputError(f'setting {key}: "{value}" is not YAML; quote it like \'"text"\'') from None
+    before = checkout.overrides(state, name)
+    checkout.write_overrides(state, name, checkout.overlay(before, checkout.nested(key, parsed)))
+    try:
+        checkout.effective(state, name, None)
+    except SandboxError:
+        checkout.write_overrides(state, name, before)
+        raise
+    click.echo(f"{name}: {key} is {json.dumps(parsed)} in the sandbox")
+
+
+@config.command("reset", epilog="Example: sandbox config reset --stack dev")
+@click.argument("key", required=False)
+@_stack(required=False)
+@_state_dir
+def config_reset(key: str | None, stack: str | None, state_dir: Path | None) -> None:
+    """Forget the sandbox's own config of a stack, or one KEY of it."""
+    state = _state(state_dir)
+    name = stack or _last_stack(state)
+    own = checkout.overrides(state, name)
+    if key is None:
+        checkout.write_overrides(state, name, {})
+        click.echo(f"{name}: {len(own)} settings reset to the stack file's")
+        return
+    full = key if ":" in key else f"{PROJECT}:{key}"
+    if full not in own:
+        raise BadInputError(
+            f"resetting {full}: the sandbox has no value of its own for it; it has {', '.join(own) or 'none at all'}"
+        )
+    checkout.write_overrides(state, name, {k: v for k, v in own.items() if k != full})
+    click.echo(f"{name}: {full} reset to the stack file's")
+
+
+class _Run:
+    """What the commands that run the engine share. Bad input is found before anything starts."""
+
+    def __init__(self, state_dir: Path | None, stack: str, phase: int | None) -> None:
+        self.state = _state(state_dir)
+        self.stack = stack
+        self.config: Config
+        self.settings: Settings
+        self.config, self.settings = checkout.effective(self.state, stack, phase)
+        # Imported here: pulumi takes half a second to load, and bad input should not wait for it.
+        from sandbox.engine import Backends, Engine
+        from sandbox.tools import TOOLS, find
+
+        log = self.state.logs / f"{emulator.NAME}.log"
+        service = services.recorded(self.state).get(emulator.NAME)
+        self.backends = Backends(
+            aws_endpoint=emulator.endpoint(service) if service else "", log_hint=f" (the emulator's log is {log})"
+        )
+        self.engine = Engine(self.state, find(TOOLS["pulumi"]), stack, echo=click.echo)
+        self._emulator_is_new = False
+
+    def start(self, *, quiet: bool = False) -> None:
+        """Make sure that the emulator runs."""
+        from dataclasses import replace
+
+        with self.state.locked():
+            service, self._emulator_is_new = emulator.ensure(self.state)
+        if self._emulator_is_new and not quiet:
+            click.echo(f"started the AWS emulator on {emulator.endpoint(service)}", err=True)
+        self.backends = replace(self.backends, aws_endpoint=emulator.endpoint(service))
+
+    def recover(self) -> None:
+        """Bring the stack to where the engine can go on."""
+        from sandbox.recovery import recover
+
+        recover(self.engine, self.config, self.settings, self.backends, emulator_is_new=self._emulator_is_new)
+
+    def estimate(self) -> str:
+        """The estimate of what is deployed, as a table."""
+        from cost import estimate, resources_of_deployment
+        from cost.table import render
+
+        resources = resources_of_deployment(self.engine.deployment())
+        return render(
+            estimate(resources, stacks_per_account=self.settings.cost.stacks_per_account),
+            budget_usd=self.settings.monthly_budget_usd,
+        )
+
+
+def _status(state: State) -> dict[str, Any]:
+    recorded = Records(state.records).all()
+    return {
+        "state_directory": str(state.folder),
+        "services": [
+            {
+                "name": name,
+                "running": service.process is not None,
+                "pid": service.pid,
+                "port": service.port,
+                "log": str(service.log),
+            }
+            for name, service in services.recorded(state).items()
+        ],
+        "stacks": [_stack_status(path) for path in sorted(_stack_files(state))],
+        "recorded_only_types": [kind.type for kind in RECORDED],
+        "recorded": [
+            {"type": type, "name": properties.get("name", id)}
+            for type, entries in recorded.items()
+            for id, properties in entries.items()
+        ],
+    }
+
+
+def _stack_files(state: State) -> list[Path]:
+    return [p for p in (state.backend / ".pulumi" / "stacks" / PROJECT).glob("*.json") if not p.name.endswith(".bak")]
+
+
+def _stack_status(path: Path) -> dict[str, Any]:
+    deployment = read_json(path)["checkpoint"].get("latest") or {}
+    resources = deployment.get("resources", [])
+    stack = next((r for r in resources if r["type"] == "pulumi:pulumi:Stack"), {})
+    return {
+        "stack": path.stem,
+        "phase": stack.get("outputs", {}).get("phase"),
+        "resources": sum(1 for r in resources if r["type"].partition(":")[0] not in ("pulumi", PROJECT)),
+    }
+
+
+def _print_outputs(found: dict[str, Any]) -> None:
+    width = max(map(len, found), default=0)
+    for name, value in found.items():
+        click.echo(f"{name:<{width}}  {'null' if value is None else value}")
+
+
+def _remember(state: State, stack: str) -> None:
+    write_json(state.folder / "last-stack.json", stack)
+
+
+def _last_stack(state: State) -> str:
+    return read_json(state.folder / "last-stack.json") or "dev"

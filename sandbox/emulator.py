@@ -1,0 +1,51 @@
+"""The AWS emulator: ministack, as a service of the sandbox."""
+
+import sys
+import urllib.error
+import urllib.request
+
+from sandbox import services
+from sandbox.services import Service
+from sandbox.state import State
+
+NAME = "ministack"
+
+
+def endpoint(service: Service) -> str:
+    """What AWS_ENDPOINT_URL is set to."""
+    return f"http://127.0.0.1:{service.port}"
+
+
+def ensure(state: State) -> tuple[Service, bool]:
+    """The running emulator, started if need be, and whether it was started now. The caller holds the lock.
+
+    It keeps what it holds in the state directory when it is stopped, not when it is killed: whoever deploys after a
+    start has to refresh.
+    """
+    service = services.running(state, NAME)
+    if service and _is_ready(service.port):
+        return service, False
+    if service:
+        services.stop(state, NAME)
+    command = [sys.executable, "-m", "ministack"]
+    return services.start(state, NAME, command, lambda port: _environment(state, port), _is_ready), True
+
+
+def _environment(state: State, port: int) -> dict[str, str]:
+    return {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",  # the default is every interface
+        "IOT_MTLS_ENABLED": "0",  # further listeners that nothing here needs
+        "SFTP_ENABLED": "0",
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(state.folder / "ministack"),
+        "DOCKER_HOST": "unix:///nonexistent",  # containers would outlive the sandbox
+    }
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/ready", timeout=2) as answer:  # noqa: S310
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,281 @@
+"""Runs the program under the real Pulumi engine against the sandbox's backends, through the Automation API."""
+
+import importlib.metadata
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, Literal
+
+import yaml
+from pulumi import automation as auto
+from pulumi.automation import CommandResult, PulumiCommand
+from pulumi.automation.errors import create_command_error
+from semver import VersionInfo
+
+from infra.naming import PROJECT
+from infra.settings import Settings
+from sandbox.checkout import ROOT, Config
+from sandbox.errors import SandboxError
+from sandbox.providers.aws.provider import AwsProvider
+from sandbox.providers.server import serving
+from sandbox.state import State
+from sandbox.tools import TOOLS, wanted_version
+
+PROGRAM = ROOT / "infra"
+PROJECT_FILE = ROOT / "Pulumi.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backends:
+    """Where the providers find what they provide."""
+
+    aws_endpoint: str
+    log_hint: str
+
+
+def run_program() -> None:
+    """The program, started the way the language host starts it: as the folder that Pulumi.yaml names."""
+    runpy.run_path(str(PROGRAM), run_name="__main__")
+
+
+class Engine:
+    """One stack of the checkout, as the engine in the sandbox knows it."""
+
+    def __init__(
+        self,
+        state: State,
+        pulumi: Path,
+        stack: str,
+        echo: Callable[[str], None],
+        program: Callable[[], None] = run_program,
+    ) -> None:
+        self._state = state
+        self._stack_name = stack
+        self._echo = echo
+        self._program = program
+        self._command = _Command(pulumi)
+        self._color: Literal["always", "never"] = "always" if sys.stdout.isatty() else "never"
+
+    def preview(self, config: Config, settings: Settings, backends: Backends) -> None:
+        """Show what an up would do."""
+        with self._stack(config, settings, backends) as stack:
+            stack.preview(on_output=self._echo, on_error=self._echo, color=self._color)
+
+    def preview_events(self, config: Config, settings: Settings, backends: Backends) -> None:
+        """Like preview, but what is shown is the engine's own stream of events, a JSON object a line."""
+        with self._stack(config, settings, backends, {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}) as stack:
+            self._command.extra_arguments["preview"] = ("--json",)
+            stack.preview(on_output=self._echo, on_error=lambda line: print(line, file=sys.stderr))
+
+    def up(self, config: Config, settings: Settings, backends: Backends) -> None:
+        """Preview, then do it, as `pulumi up` does: what the preview refuses never begins."""
+        with self._stack(config, settings, backends) as stack:
+            stack.preview(on_output=self._echo, on_error=self._echo, color=self._color)
+            stack.up(on_output=self._echo, on_error=self._echo, color=self._color)
+
+    def refresh(
+        self, config: Config, settings: Settings, backends: Backends, imports: Mapping[str, str] | None = None
+    ) -> None:
+        """Make the state what the backends hold. `imports`: ids of pending creates by URN; other ones are dropped."""
+        pairs = [part for pair in (imports or {}).items() for part in pair]
+        with self._stack(config, settings, backends) as stack:
+            if pairs:
+                self._command.extra_arguments["refresh"] = ("--import-pending-creates", ",".join(pairs))
+                stack.refresh(on_output=self._echo, on_error=self._echo, color=self._color)
+                self._command.extra_arguments.clear()
+            stack.refresh(on_output=self._echo, on_error=self._echo, color=self._color, clear_pending_creates=True)
+
+    def destroy(self, config: Config, settings: Settings, backends: Backends) -> None:
+        """Delete everything that the stack has."""
+        with self._stack(config, settings, backends) as stack:
+            stack.destroy(on_output=self._echo, on_error=self._echo, color=self._color)
+
+    def cancel(self, config: Config, settings: Settings, backends: Backends) -> None:
+        """Release the lock of an update that died."""
+        with self._stack(config, settings, backends) as stack:
+            stack.cancel()
+
+    def outputs(self, config: Config, settings: Settings, backends: Backends) -> dict[str, Any]:
+        """The stack's outputs; secret ones are not shown."""
+        with self._stack(config, settings, backends) as stack:
+            return {
+                name: "[secret]" if output.secret else output.value for name, output in sorted(stack.outputs().items())
+            }
+
+    def deployment(self) -> Mapping[str, Any]:
+        """The stack's state as the backend holds it; empty when there is none.
+
+        Read from the backend's file: asking the engine takes half a second and needs the stack's passphrase.
+        """
+        path = self._state.backend / ".pulumi" / "stacks" / PROJECT / f"{self._stack_name}.json"
+        if not path.exists():
+            return {}
+        return yaml.safe_load(path.read_text())["checkpoint"].get("latest") or {}
+
+    def locks(self) -> list[Path]:
+        """Lock files of the stack."""
+        folder = self._state.backend / ".pulumi" / "locks" / "organization" / PROJECT / self._stack_name
+        return sorted(folder.glob("*.json"))
+
+    def aws_provider(self, settings: Settings, backends: Backends) -> AwsProvider:
+        """The stand-in for AWS, with credentials of the stack's account."""
+        return AwsProvider(
+            endpoint=backends.aws_endpoint,
+            account_id=settings.account_id,
+            records_file=self._state.records,
+            version=importlib.metadata.version("pulumi-aws"),
+            hint=backends.log_hint,
+        )
+
+    def say(self, text: str) -> None:
+        """Tell the user what is being done besides the engine's own words."""
+        self._echo(text)
+
+    @contextmanager
+    def _stack(
+        self, config: Config, settings: Settings, backends: Backends, extra: Mapping[str, str] | None = None
+    ) -> Iterator[auto.Stack]:
+        work = self._work_folder(config)
+        with serving(self.aws_provider(settings, backends)) as port:
+            workspace = auto.LocalWorkspace(
+                work_dir=str(work),
+                pulumi_home=str(self._state.pulumi_home),
+                program=self._program,
+                pulumi_command=self._command,
+                env_vars={
+                    "PULUMI_BACKEND_URL": f"file://{self._state.backend}",
+                    "PULUMI_CONFIG_PASSPHRASE": self._state.passphrase(),
+                    "PULUMI_SKIP_UPDATE_CHECK": "true",
+                    "PULUMI_DEBUG_PROVIDERS": f"aws:{port}",
+                    **(extra or {}),
+                },
+            )
+            try:
+                yield auto.Stack.create_or_select(self._stack_name, workspace)
+            except auto.CommandError as error:
+                raise SandboxError(_last_words(str(error))) from None
+            finally:
+                self._command.extra_arguments.clear()
+
+    def _work_folder(self, config: Config) -> Path:
+        """A folder with the project and the run's config in it: the engine writes there, not into the checkout."""
+        work = self._state.work / self._stack_name
+        work.mkdir(exist_ok=True)
+        project = yaml.safe_load(PROJECT_FILE.read_text())
+        del project["main"]  # the program is handed over by the Automation API
+        project["runtime"] = "python"
+        (work / "Pulumi.yaml").write_text(yaml.safe_dump(project))
+        stack_file = work / f"Pulumi.{self._stack_name}.yaml"
+        salt = (yaml.safe_load(stack_file.read_text()) or {}).get("encryptionsalt") if stack_file.exists() else None
+        content = {"config": config, **({"encryptionsalt": salt} if salt else {})}
+        stack_file.write_text(yaml.safe_dump(content))
+        return work
+
+
+class _Command(PulumiCommand):
+    """Runs the engine in a session of its own: Ctrl-C then reaches it once, from here, and it can finish cleanly."""
+
+    def __init__(self, pulumi: Path) -> None:
+        # The parent's constructor asks the binary for its version, which tools.find has done already.
+        self.command = str(pulumi)
+        self.version = VersionInfo(*wanted_version(TOOLS["pulumi"]))
+        self.extra_arguments: dict[str, tuple[str, ...]] = {}
+        """Arguments that the Automation API has no parameter for, by subcommand."""
+
+    def run(
+        self,
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: Callable[[str], Any] | None = None,
+        on_error: Callable[[str], Any] | None = None,
+    ) -> CommandResult:
+        """Run one command of the engine.
+
+        Raises:
+            CommandError: it failed.
+            KeyboardInterrupt: it was interrupted, and has ended.
+        """
+        command = [self.command, "--non-interactive", *args, *self.extra_arguments.get(args[0], ())]
+        environment = {**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"}
+        lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        with _forwarding_interrupts(process) as interrupts:
+            readers = [
+                threading.Thread(target=_read, args=(stream, callback, lines[name]), daemon=True)
+                for name, stream, callback in (
+                    ("stdout", process.stdout, on_output),
+                    ("stderr", process.stderr, on_error),
+                )
+            ]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join()
+            code = process.wait()
+        if interrupts:
+            raise KeyboardInterrupt
+        result = CommandResult(stdout="\n".join(lines["stdout"]), stderr="\n".join(lines["stderr"]), code=code)
+        if code != 0:
+            raise create_command_error(result)
+        return result
+
+
+def _read(stream: IO[str], callback: Callable[[str], Any] | None, lines: list[str]) -> None:
+    with stream:
+        for line in stream:
+            lines.append(line.rstrip())
+            if callback:
+                callback(line.rstrip())
+
+
+@contextmanager
+def _forwarding_interrupts(process: subprocess.Popen[str]) -> Iterator[list[int]]:
+    """Pass the first interrupt on, for a clean end, and kill at the second; yields the interrupts seen.
+
+    Whatever else ends the block ends the engine too.
+    """
+    seen: list[int] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        if len(seen) == 1:
+            print("interrupted: ending what is under way; once more ends it at once", file=sys.stderr, flush=True)
+            process.send_signal(signal.SIGINT)
+        else:
+            process.kill()
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)} if in_main_thread else {}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _last_words(text: str) -> str:
+    """The engine's own error out of all that it printed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "error:" in line]
+    return (errors or lines or ["the engine failed without a word"])[-1].rpartition("error: ")[2]

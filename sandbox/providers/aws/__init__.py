@@ -1,0 +1,1 @@
+"""The AWS stand-in: one handler per type of resource, listed in table.py."""

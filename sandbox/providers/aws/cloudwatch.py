@@ -1,0 +1,213 @@
+"""Amazon CloudWatch: dashboards, alarms, log groups; and EventBridge rules, which Pulumi files under it."""
+
+from typing import Any
+
+from sandbox.providers.aws.handler import Handler, TagApi, absent, not_default, pascal, without
+from sandbox.providers.errors import ProviderError
+from sandbox.providers.wire import Properties
+
+
+class Dashboard(Handler):
+    """aws:cloudwatch/dashboard:Dashboard; the id is the name."""
+
+    type = "aws:cloudwatch/dashboard:Dashboard"
+    replace_on = frozenset({"dashboardName"})
+    computed = ("dashboardArn",)
+    name = "dashboardName"
+
+    def create(self, inputs: Properties) -> str:
+        self.aws.client("cloudwatch").put_dashboard(
+            DashboardName=inputs["dashboardName"], DashboardBody=inputs["dashboardBody"]
+        )
+        return inputs["dashboardName"]
+
+    def read(self, id: str, inputs: Properties) -> Properties | None:
+        answer = absent(
+            lambda: self.aws.client("cloudwatch").get_dashboard(DashboardName=id), "ResourceNotFound", "DashboardNotFoundError"
+        )
+        if answer is None:
+            return None
+        return {
+            "dashboardName": id,
+            "dashboardBody": answer["DashboardBody"],
+            "dashboardArn": answer["DashboardArn"],
+        }
+
+    def update(self, id: str, old: Properties, new: Properties) -> None:
+        self.create(new)
+
+    def delete(self, id: str, state: Properties) -> None:
+        self.aws.client("cloudwatch").delete_dashboards(DashboardNames=[id])
+
+    def find(self, inputs: Properties) -> str | None:
+        return self.find_by_read(inputs["dashboardName"])
+
+
+ALARM_DEFAULTS: Properties = {"actionsEnabled": True, "treatMissingData": "missing"}
+ALARM_PROPERTIES = {
+    "alarmDescription": "AlarmDescription",
+    "actionsEnabled": "ActionsEnabled",
+    "alarmActions": "AlarmActions",
+    "okActions": "OKActions",
+    "insufficientDataActions": "InsufficientDataActions",
+    "metricName": "MetricName",
+    "namespace": "Namespace",
+    "statistic": "Statistic",
+    "period": "Period",
+    "evaluationPeriods": "EvaluationPeriods",
+    "threshold": "Threshold",
+    "comparisonOperator": "ComparisonOperator",
+    "treatMissingData": "TreatMissingData",
+    "dimensions": "Dimensions",
+}
+
+
+class MetricAlarm(Handler):
+    """aws:cloudwatch/metricAlarm:MetricAlarm; the id is the name."""
+
+    type = "aws:cloudwatch/metricAlarm:MetricAlarm"
+    replace_on = frozenset({"name"})
+    computed = ("arn",)
+    name = "name"
+    tag_api = TagApi(service="cloudwatch")
+
+    def create(self, inputs: Properties) -> str:
+        unknown = inputs.keys() - ALARM_PROPERTIES.keys() - {"name", "tags"}
+        if unknown:
+            raise ProviderError(f"the stand-in's alarms do not do {', '.join(sorted(unknown))}")
+        request: dict[str, Any] = {ALARM_PROPERTIES[key]: value for key, value in without(inputs, "name", "tags").items()}
+        if isinstance(request.get("Dimensions"), dict):
+            request["Dimensions"] = [{"Name": k, "Value": v} for k, v in request["Dimensions"].items()]
+        self.aws.client("cloudwatch").put_metric_alarm(AlarmName=inputs["name"], **request)
+        return inputs["name"]
+
+    def read(self, id: str, inputs: Properties) -> Properties | None:
+        alarms = self.aws.client("cloudwatch").describe_alarms(AlarmNames=[id])["MetricAlarms"]
+        if not alarms:
+            return None
+        alarm = {**alarms[0], "Dimensions": {d["Name"]: d["Value"] for d in alarms[0].get("Dimensions", [])}}
+        pairs = {key: (alarm.get(name), ALARM_DEFAULTS.get(key)) for key, name in ALARM_PROPERTIES.items()}
+        return {"arn": alarm["AlarmArn"], "name": id, **not_default(**pairs)}
+
+    def update(self, id: str, old: Properties, new: Properties) -> None:
+        self.create(new)
+
+    def delete(self, id: str, state: Properties) -> None:
+        self.aws.client("cloudwatch").delete_alarms(AlarmNames=[id])
+
+    def find(self, inputs: Properties) -> str | None:
+        return self.find_by_read(inputs["name"])
+
+
+class LogGroup(Handler):
+    """aws:cloudwatch/logGroup:LogGroup; the id is the name."""
+
+    type = "aws:cloudwatch/logGroup:LogGroup"
+    replace_on = frozenset({"name", "kmsKeyId"})
+    computed = ("arn",)
+    name = "name"
+    tag_api = TagApi(service="logs", target="resourceArn", tags="tags", keys="tagKeys", form="map")
+
+    def create(self, inputs: Properties) -> str:
+        self.aws.client("logs").create_log_group(logGroupName=inputs["name"])
+        return inputs["name"]
+
+    def configure(self, id: str, inputs: Properties) -> None:
+        if "retentionInDays" in inputs:
+            self.aws.client("logs").put_retention_policy(logGroupName=id, retentionInDays=inputs["retentionInDays"])
+
+    def read(self, id: str, inputs: Properties) -> Properties | None:
+        for group in self.aws.client("logs").describe_log_groups(logGroupNamePrefix=id)["logGroups"]:
+            if group["logGroupName"] == id:
+                return {
+                    "arn": group["arn"].removesuffix(":*"),
+                    "name": id,
+                    **not_default(retentionInDays=(group.get("retentionInDays"), 0)),
+                }
+        return None
+
+    def update(self, id: str, old: Properties, new: Properties) -> None:
+        if "retentionInDays" in new:
+            self.configure(id, new)
+        elif "retentionInDays" in old:
+            self.aws.client("logs").delete_retention_policy(logGroupName=id)
+
+    def delete(self, id: str, state: Properties) -> None:
+        self.aws.client("logs").delete_log_group(logGroupName=id)
+
+    def find(self, inputs: Properties) -> str | None:
+        return self.find_by_read(inputs["name"])
+
+
+class EventRule(Handler):
+    """aws:cloudwatch/eventRule:EventRule on the default bus; the id is the name."""
+
+    type = "aws:cloudwatch/eventRule:EventRule"
+    replace_on = frozenset({"name", "eventBusName"})
+    computed = ("arn",)
+    name = "name"
+    tag_api = TagApi(service="events")
+
+    def create(self, inputs: Properties) -> str:
+        self.aws.client("events").put_rule(**pascal(without(inputs, "tags")))
+        return inputs["name"]
+
+    def read(self, id: str, inputs: Properties) -> Properties | None:
+        rule = absent(lambda: self.aws.client("events").describe_rule(Name=id), "ResourceNotFoundException")
+        if rule is None:
+            return None
+        return {
+            "arn": rule["Arn"],
+            "name": id,
+            **not_default(
+                description=(rule.get("Description"), ""),
+                scheduleExpression=(rule.get("ScheduleExpression"), ""),
+                eventPattern=(rule.get("EventPattern"), ""),
+                state=(rule.get("State"), "ENABLED"),
+            ),
+        }
+
+    def update(self, id: str, old: Properties, new: Properties) -> None:
+        self.create(new)
+
+    def delete(self, id: str, state: Properties) -> None:
+        self.aws.client("events").delete_rule(Name=id)
+
+    def find(self, inputs: Properties) -> str | None:
+        return self.find_by_read(inputs["name"])
+
+
+class EventTarget(Handler):
+    """aws:cloudwatch/eventTarget:EventTarget on the default bus; the id is `rule-target`."""
+
+    type = "aws:cloudwatch/eventTarget:EventTarget"
+    replace_on = frozenset({"rule", "targetId", "eventBusName"})
+
+    def create(self, inputs: Properties) -> str:
+        target = pascal(without(inputs, "rule", "targetId"))
+        answer = self.aws.client("events").put_targets(
+            Rule=inputs["rule"], Targets=[{"Id": inputs["targetId"], **target}]
+        )
+        if answer["FailedEntryCount"]:
+            raise ProviderError(f"EventBridge refused the target: {answer['FailedEntries']}")
+        return f"{inputs['rule']}-{inputs['targetId']}"
+
+    def read(self, id: str, inputs: Properties) -> Properties | None:
+        if not inputs:
+            raise ProviderError(f"the stand-in cannot import the event target {id}: rule and target look alike in its id")
+        answer = absent(
+            lambda: self.aws.client("events").list_targets_by_rule(Rule=inputs["rule"]), "ResourceNotFoundException"
+        )
+        for target in answer["Targets"] if answer else []:
+            if target["Id"] == inputs["targetId"]:
+                return {"rule": inputs["rule"], "targetId": target["Id"], "arn": target["Arn"]}
+        return None
+
+    def update(self, id: str, old: Properties, new: Properties) -> None:
+        self.create(new)
+
+    def delete(self, id: str, state: Properties) -> None:
+        self.aws.client("events").remove_targets(Rule=state["rule"], Ids=[state["targetId"]])
+
+    def find(self, inputs: Properties) -> str | None:
+        return f"{inputs['rule']}-{inputs['targetId']}" if self.read("", inputs) else None

@@ -1,0 +1,87 @@
+"""AWS IAM."""
+
+from sandbox.providers.aws.handler import Handler, TagApi, absent, not_default, policy_text
+from sandbox.providers.wire import Properties
+
+
+class Role(Handler):
+    """aws:iam/role:Role; the id is the name."""
+
+    type = "aws:iam/role:Role"
+    replace_on = frozenset({"name", "path"})
+    computed = ("arn", "uniqueId", "createDate")
+    name = "name"
+    tag_api = TagApi(
+        service="iam", target="RoleName", list_call="list_role_tags", tag_call="tag_role", untag_call="untag_role"
+    )
+
+    def create(self, inputs: Properties) -> str:
+        self.aws.client("iam").create_role(
+            RoleName=inputs["name"],
+            AssumeRolePolicyDocument=inputs["assumeRolePolicy"],
+            Description=inputs.get("description", ""),
+        )
+        return inputs["name"]
+
+    def read(self, id: str, inputs: Properties) -> Properties | None:
+        answer = absent(lambda: self.aws.client("iam").get_role(RoleName=id), "NoSuchEntity")
+        if answer is None:
+            return None
+        role = answer["Role"]
+        return {
+            "arn": role["Arn"],
+            "uniqueId": role["RoleId"],
+            "createDate": f"{role['CreateDate']:%Y-%m-%dT%H:%M:%SZ}",
+            "name": id,
+            "assumeRolePolicy": policy_text(role["AssumeRolePolicyDocument"]),
+            **not_default(description=(role.get("Description"), "")),
+        }
+
+    def update(self, id: str, old: Properties, new: Properties) -> None:
+        client = self.aws.client("iam")
+        if old.get("assumeRolePolicy") != new.get("assumeRolePolicy"):
+            client.update_assume_role_policy(RoleName=id, PolicyDocument=new["assumeRolePolicy"])
+        if old.get("description") != new.get("description"):
+            client.update_role(RoleName=id, Description=new.get("description", ""))
+
+    def delete(self, id: str, state: Properties) -> None:
+        self.aws.client("iam").delete_role(RoleName=id)
+
+    def tag_target(self, id: str, state: Properties) -> str:
+        return id
+
+    def find(self, inputs: Properties) -> str | None:
+        return self.find_by_read(inputs["name"])
+
+
+class RolePolicy(Handler):
+    """aws:iam/rolePolicy:RolePolicy; the id is `role:name`."""
+
+    type = "aws:iam/rolePolicy:RolePolicy"
+    replace_on = frozenset({"name", "role"})
+    name = "name"
+
+    def create(self, inputs: Properties) -> str:
+        self.aws.client("iam").put_role_policy(
+            RoleName=inputs["role"], PolicyName=inputs["name"], PolicyDocument=inputs["policy"]
+        )
+        return f"{inputs['role']}:{inputs['name']}"
+
+    def read(self, id: str, inputs: Properties) -> Properties | None:
+        role, name = id.split(":")
+        answer = absent(
+            lambda: self.aws.client("iam").get_role_policy(RoleName=role, PolicyName=name), "NoSuchEntity"
+        )
+        if answer is None:
+            return None
+        return {"role": role, "name": name, "policy": policy_text(answer["PolicyDocument"])}
+
+    def update(self, id: str, old: Properties, new: Properties) -> None:
+        self.create(new)
+
+    def delete(self, id: str, state: Properties) -> None:
+        role, name = id.split(":")
+        self.aws.client("iam").delete_role_policy(RoleName=role, PolicyName=name)
+
+    def find(self, inputs: Properties) -> str | None:
+        return self.find_by_read(f"{inputs['role']}:{inputs['name']}")

@@ -1,0 +1,71 @@
+"""Brings a stack back to where an up can go on, after a crash of the one before or a loss of the emulator's memory."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infra.settings import Settings
+from sandbox.checkout import Config
+from sandbox.engine import Backends, Engine
+from sandbox.errors import SandboxError
+from sandbox.state import read_json
+
+LOCK_SECONDS = 15
+"""How long an engine whose command was killed may take to notice and end."""
+
+
+def recover(engine: Engine, config: Config, settings: Settings, backends: Backends, *, emulator_is_new: bool) -> None:
+    """Release a dead update's lock, import what it was creating, and refresh where state and backends may differ.
+
+    Raises:
+        SandboxError: an update of the stack is running.
+    """
+    held = engine.locks()
+    if held:
+        for lock in held:
+            _wait_for_its_end(lock)
+        engine.say("an update of this stack was cut off: releasing its lock")
+        engine.cancel(config, settings, backends)
+    deployment = engine.deployment()
+    pending = [operation for operation in deployment.get("pending_operations", []) if operation["type"] == "creating"]
+    interrupted = bool(deployment.get("pending_operations"))
+    if interrupted or held or (emulator_is_new and deployment.get("resources")):
+        engine.say("refreshing: the state may differ from what exists")
+        engine.refresh(config, settings, backends, _ids(engine, pending, settings, backends))
+
+
+def _ids(
+    engine: Engine, pending: list[Mapping[str, Any]], settings: Settings, backends: Backends
+) -> dict[str, str]:
+    """Ids, by URN, of those pending creates that were carried out before the crash."""
+    provider = engine.aws_provider(settings, backends)
+    found: dict[str, str] = {}
+    for operation in pending:
+        resource = operation["resource"]
+        id = provider.find(resource["type"], settings.region, resource.get("inputs", {}))
+        if id is not None:
+            engine.say(f"importing {resource['urn'].rpartition('::')[2]}: it was made, and the update died before noting it")
+            found[resource["urn"]] = id
+    return found
+
+
+def _wait_for_its_end(lock: Path) -> None:
+    """Wait for the update that holds a lock to end, or find that it has."""
+    holder = read_json(lock) or {}
+    deadline = time.monotonic() + LOCK_SECONDS
+    while _is_engine(holder.get("pid", 0)) and lock.exists():
+        if time.monotonic() > deadline:
+            raise SandboxError(
+                f"deploying: process {holder['pid']} is updating this stack; wait for it, or end it and try again"
+            )
+        time.sleep(0.1)
+
+
+def _is_engine(pid: int) -> bool:
+    try:
+        return "pulumi" in psutil.Process(pid).name() and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
