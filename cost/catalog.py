@@ -95,11 +95,7 @@ def _usage(resource: Resource) -> Mapping[str, Decimal]:
     """Expected use of a resource: tables with a quantity belong to the type, tables of such tables to one name."""
     entries = _toml("usage.toml").get(resource.type, {})
     named = entries.get(resource.name, {})
-    return {
-        price: Decimal(entry["quantity"])
-        for price, entry in {**entries, **named}.items()
-        if "quantity" in entry
-    }
+    return {price: Decimal(entry["quantity"]) for price, entry in {**entries, **named}.items() if "quantity" in entry}
 
 
 @cache

@@ -1,5 +1,6 @@
 """The phases of the migration and what the number in a stack file means."""
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 
@@ -15,3 +16,13 @@ class Phase(IntEnum):
 
 HIGHEST_BUILT = Phase.COST_FOUNDATION
 """The last phase that this version of the program can build; a stack file that asks for more is refused."""
+
+OUTPUTS: Mapping[str, Phase] = {
+    "account_id": Phase.NOTHING,
+    "budget_name": Phase.COST_FOUNDATION,
+    "cost_alerts_topic_arn": Phase.COST_FOUNDATION,
+    "dashboard_name": Phase.COST_FOUNDATION,
+    "estimated_monthly_cost_usd": Phase.NOTHING,
+    "phase": Phase.NOTHING,
+}
+"""Outputs of a stack and the phase from which each has a value; below it, it is null."""

@@ -6,7 +6,7 @@ import pulumi
 import pulumi_aws as aws
 
 from cost import ResourceRecorder, estimate, require_within_budget
-from infra.phases import Phase
+from infra.phases import OUTPUTS, Phase
 from infra.settings import Settings
 
 
@@ -25,13 +25,9 @@ class Platform:
             default_tags={"tags": settings.names.default_tags},
         )
         providers = pulumi.ResourceOptions(providers={"aws": aws_provider})
-        outputs: dict[str, pulumi.Input[object] | None] = {
-            "phase": settings.phase.value,
-            "account_id": settings.account_id,
-            "budget_name": None,
-            "cost_alerts_topic_arn": None,
-            "dashboard_name": None,
-        }
+        outputs: dict[str, pulumi.Input[object] | None] = dict.fromkeys(OUTPUTS)
+        outputs["phase"] = settings.phase.value
+        outputs["account_id"] = settings.account_id
 
         if settings.phase >= Phase.COST_FOUNDATION:
             # Imported here and not above, so that a preview loads only what its phase needs.

@@ -59,38 +59,38 @@ class Section(BaseModel):
 class RegistrySettings(Section):
     """Where container images come from (runbook step 1.1)."""
 
-    host: Annotated[str, StringConstraints(pattern=HOST_NAME)] = Field("ghcr.io", examples=["ghcr.io"])
-    organization: RepositoryName = Field("pyairtable-org", examples=["pyairtable-org"])
-    mirror: Literal["none", "ecr"] = Field("none", examples=["ecr"])
-    repositories: dict[Literal["legacy", "microservices"], Annotated[tuple[RepositoryName, ...], Field(min_length=1)]] = (
-        Field(
-            {
-                "legacy": (
-                    "api-gateway",
-                    "platform-services",
-                    "automation-services",
-                    "llm-orchestrator",
-                    "mcp-server",
-                    "airtable-gateway",
-                ),
-                "microservices": (
-                    "api-gateway",
-                    "auth-service",
-                    "user-service",
-                    "tenant-service",
-                    "workspace-service",
-                ),
-            },
-            examples=[{"legacy": ["api-gateway"]}],
-        )
+    host: Annotated[str, StringConstraints(pattern=HOST_NAME)] = Field(default="ghcr.io", examples=["ghcr.io"])
+    organization: RepositoryName = Field(default="pyairtable-org", examples=["pyairtable-org"])
+    mirror: Literal["none", "ecr"] = Field(default="none", examples=["ecr"])
+    repositories: dict[
+        Literal["legacy", "microservices"], Annotated[tuple[RepositoryName, ...], Field(min_length=1)]
+    ] = Field(
+        default={
+            "legacy": (
+                "api-gateway",
+                "platform-services",
+                "automation-services",
+                "llm-orchestrator",
+                "mcp-server",
+                "airtable-gateway",
+            ),
+            "microservices": (
+                "api-gateway",
+                "auth-service",
+                "user-service",
+                "tenant-service",
+                "workspace-service",
+            ),
+        },
+        examples=[{"legacy": ["api-gateway"]}],
     )
 
 
 class CostSettings(Section):
     """How the estimate is made and what happens when it exceeds the budget."""
 
-    enforce: bool = Field(True, examples=[True])
-    stacks_per_account: int = Field(3, ge=1, le=100, examples=[3])
+    enforce: bool = Field(default=True, examples=[True])
+    stacks_per_account: int = Field(default=3, ge=1, le=100, examples=[3])
     """Stacks that share the account, and with it AWS's free allowances per account."""
 
 
@@ -101,31 +101,30 @@ class Settings(Section):
     environment: Environment = Field(examples=["dev"])
     phase: Phase = Field(examples=[1])
     account_id: Annotated[str, StringConstraints(pattern=ACCOUNT_ID)] = Field(examples=['"123456789012"'])
-    region: Literal["us-east-1"] = Field("us-east-1", examples=["us-east-1"])
+    region: Literal["us-east-1"] = Field(default="us-east-1", examples=["us-east-1"])
     """The price list holds one region's prices; another region needs them first."""
     monthly_budget_usd: int = Field(gt=0, le=100_000, examples=[98])
     alert_emails: Annotated[tuple[Email, ...], Field(min_length=1, max_length=10)] = Field(
         examples=[["platform@example.com"]]
     )
     """Ten is what AWS Budgets and this project's alert topic are meant for; a mailing list holds more."""
-    account_wide_limit_usd: int = Field(ACCOUNT_WIDE_LIMIT_USD, gt=0, le=1_000_000, examples=[ACCOUNT_WIDE_LIMIT_USD])
-    """Where the alarm on the whole account's charges goes off; all stacks of the account share those."""
-    cost_center: Annotated[str, StringConstraints(pattern=TAG_VALUE)] = Field(
-        "platform", examples=["platform"]
+    account_wide_limit_usd: int = Field(
+        default=ACCOUNT_WIDE_LIMIT_USD, gt=0, le=1_000_000, examples=[ACCOUNT_WIDE_LIMIT_USD]
     )
-    registry: RegistrySettings = Field(RegistrySettings(), examples=[{"mirror": "ecr"}])
-    cost: CostSettings = Field(CostSettings(), examples=[{"enforce": False}])
+    """Where the alarm on the whole account's charges goes off; all stacks of the account share those."""
+    cost_center: Annotated[str, StringConstraints(pattern=TAG_VALUE)] = Field(default="platform", examples=["platform"])
+    registry: RegistrySettings = Field(default=RegistrySettings(), examples=[{"mirror": "ecr"}])
+    cost: CostSettings = Field(default=CostSettings(), examples=[{"enforce": False}])
 
     @field_validator("phase", mode="before")
     @classmethod
     def _phase_is_built(cls, value: object) -> object:
-        if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
-            value = int(value)
-        if value not in list(Phase):
+        number = int(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value) else value
+        if not isinstance(number, int) or number not in list(Phase):
             raise ValueError(f"must be a whole number from {min(Phase)} to {max(Phase)}")
-        if value > HIGHEST_BUILT:
+        if number > HIGHEST_BUILT:
             raise ValueError(f"must be at most {HIGHEST_BUILT}: the later phases are not built yet")
-        return value
+        return number
 
     @field_validator("alert_emails")
     @classmethod
@@ -224,8 +223,10 @@ def _is_structured(name: str) -> bool:
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without what only follows from another error: a list too short for want of its refused entries, and the
-    default budget of an environment that does not exist."""
+    """The errors less those that only follow from another one.
+
+    A list is too short for want of its refused entries; an unknown environment has no default budget.
+    """
     locations = [error["loc"] for error in errors]
     return [
         error
@@ -281,9 +282,12 @@ def _problem(error: ErrorDetails) -> str:
             return f"is refused ({error['msg']})"
 
 
+LONGEST_SHOWN: Final = 60
+
+
 def _shown(value: object) -> str:
     text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def _model_at(location: list[str]) -> type[Section]:

@@ -1,0 +1,1 @@
+"""A local cloud for this checkout: the real Pulumi engine over local stand-ins, no AWS account needed."""

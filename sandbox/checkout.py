@@ -36,7 +36,7 @@ def stack_config(stack: str) -> Config:
     if not path.is_file():
         known = ", ".join(stacks()) or "none"
         raise BadInputError(
-            f"reading the stack {stack}: there is no {path.name}; the stacks are {known}; copy one of their files to make it"
+            f"reading the stack {stack}: there is no {path.name}; the stacks are {known}; copy one's file to make it"
         )
     content = _load(path)
     config: object = content.get("config")
@@ -109,7 +109,7 @@ def effective(state: State, stack: str, phase: int | None) -> tuple[Config, Sett
 def _refuse_foreign_secrets(config: Config) -> None:
     """A value that `pulumi config set --secret` encrypted belongs to the stack's real backend."""
     for key, value in config.items():
-        if isinstance(value, Mapping) and value.keys() == {"secure"}:
+        if isinstance(value, Mapping) and set(value) == {"secure"}:
             raise BadInputError(
                 f"reading {key}: it is encrypted for the stack's own backend; give the sandbox a value of its own: "
                 f"sandbox config set {key} VALUE"
@@ -122,7 +122,7 @@ def _overrides_file(state: State, stack: str) -> Path:
 
 def _load(path: Path) -> Config:
     try:
-        content = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)  # noqa: S506: it is a SafeLoader
+        content = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)  # noqa: S506
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""

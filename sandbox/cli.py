@@ -66,7 +66,7 @@ PHASE = click.option(
 @_state_dir
 @click.pass_context
 def main(ctx: click.Context, state_dir: Path | None) -> None:
-    """Deploy this checkout's stacks into a local cloud: the real Pulumi engine, a local AWS emulator, no AWS account.
+    r"""Deploy this checkout's stacks into a local cloud: the real Pulumi engine, a local AWS emulator, no AWS account.
 
     \b
     Examples:
@@ -135,7 +135,9 @@ def outputs(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
     state = _state(state_dir)
     run = _Run(state_dir, stack or _last_stack(state), None)
     if not run.engine.deployment():
-        raise SandboxError(f"reading the outputs of {run.stack}: it was never deployed here; run sandbox up --stack {run.stack}")
+        raise SandboxError(
+            f"reading the outputs of {run.stack}: it was never deployed here; run sandbox up --stack {run.stack}"
+        )
     found = run.engine.outputs(run.config, run.settings, run.backends)
     if as_json:
         click.echo(json.dumps(found, indent=2))

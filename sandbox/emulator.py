@@ -3,6 +3,7 @@
 import sys
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 
 from sandbox import services
 from sandbox.services import Service
@@ -45,7 +46,7 @@ def _environment(state: State, port: int) -> dict[str, str]:
 
 def _is_ready(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/ready", timeout=2) as answer:  # noqa: S310
-            return answer.status == 200
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/ready", timeout=2) as answer:
+            return answer.status == HTTPStatus.OK
     except (urllib.error.URLError, OSError):
         return False

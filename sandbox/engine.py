@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from pulumi.automation.errors import create_command_error
 from semver import VersionInfo
 
 from infra.naming import PROJECT
+from infra.phases import OUTPUTS
 from infra.settings import Settings
 from sandbox.checkout import ROOT, Config
 from sandbox.errors import SandboxError
@@ -31,6 +32,10 @@ from sandbox.tools import TOOLS, wanted_version
 
 PROGRAM = ROOT / "infra"
 PROJECT_FILE = ROOT / "Pulumi.yaml"
+
+
+RUNS_PROVIDERS = frozenset({"preview", "up", "refresh", "destroy"})
+"""Commands that would first try to download the official plugins, although stand-ins are attached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +109,10 @@ class Engine:
             stack.cancel()
 
     def outputs(self, config: Config, settings: Settings, backends: Backends) -> dict[str, Any]:
-        """The stack's outputs; secret ones are not shown."""
+        """The stack's outputs, null below their phase; secret ones are not shown."""
         with self._stack(config, settings, backends) as stack:
-            return {
-                name: "[secret]" if output.secret else output.value for name, output in sorted(stack.outputs().items())
-            }
+            found = {n: "[secret]" if output.secret else output.value for n, output in stack.outputs().items()}
+            return {name: found.get(name) for name in OUTPUTS}  # the engine does not keep nulls
 
     def deployment(self) -> Mapping[str, Any]:
         """The stack's state as the backend holds it; empty when there is none.
@@ -142,7 +146,7 @@ class Engine:
     @contextmanager
     def _stack(
         self, config: Config, settings: Settings, backends: Backends, extra: Mapping[str, str] | None = None
-    ) -> Iterator[auto.Stack]:
+    ) -> Generator[auto.Stack]:
         work = self._work_folder(config)
         with serving(self.aws_provider(settings, backends)) as port:
             workspace = auto.LocalWorkspace(
@@ -154,6 +158,7 @@ class Engine:
                     "PULUMI_BACKEND_URL": f"file://{self._state.backend}",
                     "PULUMI_CONFIG_PASSPHRASE": self._state.passphrase(),
                     "PULUMI_SKIP_UPDATE_CHECK": "true",
+                    "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
                     "PULUMI_DEBUG_PROVIDERS": f"aws:{port}",
                     **(extra or {}),
                 },
@@ -204,10 +209,13 @@ class _Command(PulumiCommand):
             CommandError: it failed.
             KeyboardInterrupt: it was interrupted, and has ended.
         """
-        command = [self.command, "--non-interactive", *args, *self.extra_arguments.get(args[0], ())]
+        arguments = [*args, *self.extra_arguments.get(args[0], ())]
+        if args[0] in RUNS_PROVIDERS:
+            arguments.append("--skip-plugin-pre-install")
+        command = [self.command, "--non-interactive", *arguments]
         environment = {**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"}
         lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             command,
             cwd=cwd,
             env=environment,
@@ -247,14 +255,14 @@ def _read(stream: IO[str], callback: Callable[[str], Any] | None, lines: list[st
 
 
 @contextmanager
-def _forwarding_interrupts(process: subprocess.Popen[str]) -> Iterator[list[int]]:
+def _forwarding_interrupts(process: subprocess.Popen[str]) -> Generator[list[int]]:
     """Pass the first interrupt on, for a clean end, and kill at the second; yields the interrupts seen.
 
     Whatever else ends the block ends the engine too.
     """
     seen: list[int] = []
 
-    def forward(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, _frame: FrameType | None) -> None:
         seen.append(number)
         if len(seen) == 1:
             print("interrupted: ending what is under way; once more ends it at once", file=sys.stderr, flush=True)

@@ -21,7 +21,9 @@ class Progress:
         print(f"{self._title} ({self._remark})" if self._remark else self._title, file=sys.stderr, flush=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 

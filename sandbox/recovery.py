@@ -37,9 +37,7 @@ def recover(engine: Engine, config: Config, settings: Settings, backends: Backen
         engine.refresh(config, settings, backends, _ids(engine, pending, settings, backends))
 
 
-def _ids(
-    engine: Engine, pending: list[Mapping[str, Any]], settings: Settings, backends: Backends
-) -> dict[str, str]:
+def _ids(engine: Engine, pending: list[Mapping[str, Any]], settings: Settings, backends: Backends) -> dict[str, str]:
     """Ids, by URN, of those pending creates that were carried out before the crash."""
     provider = engine.aws_provider(settings, backends)
     found: dict[str, str] = {}
@@ -47,7 +45,9 @@ def _ids(
         resource = operation["resource"]
         id = provider.find(resource["type"], settings.region, resource.get("inputs", {}))
         if id is not None:
-            engine.say(f"importing {resource['urn'].rpartition('::')[2]}: it was made, and the update died before noting it")
+            engine.say(
+                f"importing {resource['urn'].rpartition('::')[2]}: it was made, and the update died before noting it"
+            )
             found[resource["urn"]] = id
     return found
 

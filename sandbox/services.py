@@ -42,7 +42,10 @@ class Service:
 def recorded(state: State) -> dict[str, Service]:
     """Services that were started and not stopped, running or not."""
     entries: dict[str, dict[str, Any]] = read_json(state.services) or {}
-    return {name: Service(name=name, **{**entry, "log": Path(entry["log"])}) for name, entry in entries.items()}
+    return {
+        name: Service(name=name, pid=entry["pid"], created=entry["created"], port=entry["port"], log=Path(entry["log"]))
+        for name, entry in entries.items()
+    }
 
 
 def running(state: State, name: str) -> Service | None:
@@ -68,7 +71,7 @@ def start(
     log = state.logs / f"{name}.log"
     port = _free_port()
     with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603: the command is ours
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -78,14 +81,14 @@ def start(
             start_new_session=True,  # Ctrl-C in the terminal is for the command, not for its services
         )
     try:
-        service = Service(name=name, pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port, log=log)
+        service = Service(
+            name=name, pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port, log=log
+        )
         _record(state, {**recorded(state), name: service})
         deadline = time.monotonic() + START_SECONDS
         while not is_ready(port):
             if process.poll() is not None:
-                raise SandboxError(
-                    f"starting {name}: it ended with exit code {process.returncode}; its log is {log}"
-                )
+                raise SandboxError(f"starting {name}: it ended with exit code {process.returncode}; its log is {log}")
             if time.monotonic() > deadline:
                 raise SandboxError(f"starting {name}: no answer within {START_SECONDS} s; its log is {log}")
             time.sleep(0.05)
@@ -132,5 +135,3 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class State:
         return path.read_text()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Generator[None]:
         """Hold the sandbox while services start or stop, so that two commands do not start them twice.
 
         Raises:
@@ -102,7 +102,7 @@ class State:
                 yield
         except Timeout:
             raise SandboxError(
-                f"waiting for the sandbox in {self.folder}: another command has held it for a minute; wait for it to end"
+                f"waiting for the sandbox in {self.folder}: another command has held it for a minute; let that end"
             ) from None
 
 
@@ -118,4 +118,4 @@ def write_json(path: Path, value: object) -> None:
     """Replace a JSON file as a whole: a crash leaves the old one or the new one."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=1))
-    os.replace(partial, path)
+    partial.replace(path)

@@ -75,7 +75,7 @@ def wanted_version(tool: Tool, modules: Path = MODULES) -> tuple[int, ...]:
 def _fits(tool: Tool, binary: Path, modules: Path) -> bool:
     """Whether a binary is of the wanted major version and not older."""
     try:
-        answer = subprocess.run(  # noqa: S603
+        answer = subprocess.run(
             [binary, *tool.version_arguments], capture_output=True, text=True, timeout=30, check=True
         )
     except (OSError, subprocess.SubprocessError):
@@ -108,26 +108,26 @@ def _build(tool: Tool, target: Path, modules: Path) -> Path:
         began = time.monotonic()
         with Progress(f"building {tool.name}", f"once, kept in {target.parent}") as progress, log.open("w") as output:
             progress.note("downloading modules")
-            packages = subprocess.run(  # noqa: S603
+            packages = subprocess.run(
                 [go, "list", "-deps", tool.package],
-                cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=output, text=True,
+                cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=output, text=True, check=False,
             )  # fmt: skip
             _require(packages.returncode == 0, tool, log)
             total = len(packages.stdout.split())
-            with subprocess.Popen(  # noqa: S603
+            with subprocess.Popen(
                 [go, "build", "-v", "-trimpath", "-ldflags", "-s -w", "-o", str(partial), tool.package],
                 cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             ) as build:  # fmt: skip
                 try:
-                    assert build.stderr is not None
-                    for done, line in enumerate(build.stderr, start=1):
+                    for done, line in enumerate(build.stderr or (), start=1):
                         output.write(line)
+                        output.flush()
                         progress.step(done, total, "packages")
                 except BaseException:
                     build.terminate()
                     raise
             _require(build.returncode == 0, tool, log)
-        os.replace(partial, target)
+        partial.replace(target)
         print(f"built {tool.name} in {time.monotonic() - began:.0f} s", file=sys.stderr)
         return target
 
@@ -146,7 +146,7 @@ def _go(tool: Tool, folder: Path) -> str:
     if go is None:
         raise SandboxError(f"building {tool.name}: there is no Go on PATH; {help}")
     wanted = re.search(r"^go (\d+)\.(\d+)", (folder / "go.mod").read_text(), re.MULTILINE)
-    answer = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, cwd=folder)  # noqa: S603
+    answer = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, cwd=folder, check=False)
     have = re.match(r"go(\d+)\.(\d+)", answer.stdout)
     if wanted and have and tuple(map(int, have.groups())) < tuple(map(int, wanted.groups())):
         raise SandboxError(f"building {tool.name}: Go {'.'.join(have.groups())} is too old; {help}")

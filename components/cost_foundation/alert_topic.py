@@ -55,9 +55,7 @@ class AlertTopic(pulumi.ComponentResource):
             opts=child,
         )
         for email in args.emails:
-            aws.sns.TopicSubscription(
-                f"{name}-{email}", topic=topic.arn, protocol="email", endpoint=email, opts=child
-            )
+            aws.sns.TopicSubscription(f"{name}-{email}", topic=topic.arn, protocol="email", endpoint=email, opts=child)
 
         self.arn = policy.arn
         self.register_outputs({"arn": self.arn})
@@ -72,7 +70,9 @@ class AlertTopic(pulumi.ComponentResource):
             tags=TAGS,
             opts=child,
         )
-        aws.kms.Alias(f"{name}-key-alias", name=f"alias/{args.names.of('cost-alerts')}", target_key_id=key.key_id, opts=child)
+        aws.kms.Alias(
+            f"{name}-key-alias", name=f"alias/{args.names.of('cost-alerts')}", target_key_id=key.key_id, opts=child
+        )
         return key
 
 

@@ -86,7 +86,7 @@ def _rows(args: CostDashboardArgs) -> list[Row]:
                             label="",
                             expression=(
                                 f"SEARCH('{{{METRIC_NAMESPACE},Service,Stack}} "
-                                f"MetricName=\"MonthToDateSpend\" Stack=\"{stack}\"', 'Maximum')"
+                                f'MetricName="MonthToDateSpend" Stack="{stack}"\', \'Maximum\')'
                             ),
                             id="services",
                         )

@@ -71,9 +71,7 @@ class CostFoundation(pulumi.ComponentResource):
             ),
             child,
         )
-        dashboard = CostDashboard(
-            f"{name}-dashboard", CostDashboardArgs(names=args.names, region=args.region), child
-        )
+        dashboard = CostDashboard(f"{name}-dashboard", CostDashboardArgs(names=args.names, region=args.region), child)
         registry = ImageRegistry(f"{name}-registry", args.registry, child)
 
         self.budget_name = monitoring.budget_name

@@ -76,7 +76,7 @@ class SpendReport(pulumi.ComponentResource):
             role=role.arn,
             environment={"variables": {"STACK": args.names.stack, "BUDGET_NAME": args.budget_name}},
             tags=TAGS,
-            # Without its permissions and its log group the first run would fail, or make a log group that never expires.
+            # Without them the first run would fail, or make a log group of its own that never expires.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[policy, log_group]),
         )
         rule = aws.cloudwatch.EventRule(
@@ -125,9 +125,7 @@ class SpendReport(pulumi.ComponentResource):
 
 LAMBDA_MAY_ASSUME = {
     "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    ],
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from pulumi import _types
+from pulumi import _types  # pyright: ignore[reportPrivateUsage]
 
 from sandbox.providers.errors import ProviderError
 from sandbox.providers.wire import UNKNOWN, Properties, is_asset
@@ -91,5 +91,6 @@ def _plain_options(annotation: Any) -> list[Any]:
     return [
         option
         for option in typing.get_args(annotation)
-        if option is not type(None) and getattr(typing.get_origin(option) or option, "__name__", "") not in ("Awaitable", "Output")
+        if option is not type(None)
+        and getattr(typing.get_origin(option) or option, "__name__", "") not in ("Awaitable", "Output")
     ]

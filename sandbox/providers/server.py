@@ -1,6 +1,6 @@
 """Serves the stand-ins on loopback and tells the engine where they are."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent import futures
 from contextlib import contextmanager
 
@@ -12,7 +12,7 @@ MAX_MESSAGE_BYTES = 400 * 1024 * 1024
 
 
 @contextmanager
-def serving(provider: provider_pb2_grpc.ResourceProviderServicer) -> Iterator[int]:
+def serving(provider: provider_pb2_grpc.ResourceProviderServicer) -> Generator[int]:
     """Serve a provider on a free loopback port, which is yielded, until the block ends."""
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=16),

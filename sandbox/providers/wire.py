@@ -1,6 +1,7 @@
 """Between the engine's protobuf structures and plain Python values."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
@@ -64,8 +65,7 @@ def archive_files(archive: Mapping[str, Any]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for name, asset in (archive.get("assets") or {}).items():
         if "path" in asset:
-            with open(asset["path"], "rb") as file:
-                files[name] = file.read()
+            files[name] = Path(asset["path"]).read_bytes()
         elif "text" in asset:
             files[name] = asset["text"].encode()
         else:

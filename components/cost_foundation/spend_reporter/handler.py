@@ -9,7 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -37,7 +37,7 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
     stack = os.environ["STACK"]
     account_id = context.invoked_function_arn.split(":")[4]
-    today = datetime.now(timezone.utc).date()
+    today = datetime.now(UTC).date()
     cost_explorer = boto3.client("ce")
 
     spend = month_to_date(cost_explorer, stack, today)

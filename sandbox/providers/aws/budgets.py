@@ -21,7 +21,8 @@ class Budget(Handler):
             AccountId=account_id,
             Budget=_budget(inputs),
             NotificationsWithSubscribers=[
-                {"Notification": _notification(n), "Subscribers": _subscribers(n)} for n in inputs.get("notifications", [])
+                {"Notification": _notification(n), "Subscribers": _subscribers(n)}
+                for n in inputs.get("notifications", [])
             ],
         )
         return f"{account_id}:{inputs['name']}"
@@ -90,9 +91,7 @@ class Budget(Handler):
             "comparisonOperator": notification["ComparisonOperator"],
             "threshold": notification["Threshold"],
             "thresholdType": notification["ThresholdType"],
-            **not_default(
-                subscriberSnsTopicArns=(by_type["SNS"], []), subscriberEmailAddresses=(by_type["EMAIL"], [])
-            ),
+            **not_default(subscriberSnsTopicArns=(by_type["SNS"], []), subscriberEmailAddresses=(by_type["EMAIL"], [])),
         }
 
 

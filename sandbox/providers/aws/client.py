@@ -13,13 +13,13 @@ import boto3
 import botocore.validate
 import regex
 from botocore.config import Config
-from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
+from botocore.model import ListShape, MapShape, StructureShape
 
 from sandbox.providers.errors import ProviderError
 from sandbox.providers.wire import is_unknown
 
 
-class RequestIsValid(Exception):
+class RequestIsValidError(Exception):
     """Raised in place of sending by clients of a dry run."""
 
 
@@ -32,7 +32,7 @@ class Aws:
         self._session = boto3.Session(
             # The emulator takes an access key of twelve digits for the account id.
             aws_access_key_id=account_id,
-            aws_secret_access_key="test",  # noqa: S106: the emulator checks no signatures
+            aws_secret_access_key="test",  # noqa: S106 — the emulator checks no signatures
             region_name=region,
         )
         self._endpoint = endpoint
@@ -65,22 +65,22 @@ class Aws:
         self._local.dry = True
         try:
             call()
-        except RequestIsValid:
+        except RequestIsValidError:
             pass
         finally:
             self._local.dry = False
 
-    def _check_request(self, params: Mapping[str, Any], model: OperationModel, **_: object) -> None:
+    def _check_request(self, params: Mapping[str, Any], model: Any, **_: object) -> None:
         shape = model.input_shape
         if shape is not None:
             broken = [*_type_problems(params, shape), *constraint_problems(params, shape, "")]
             if broken:
                 raise ProviderError(f"{model.service_model.service_id} {model.name} would refuse {'; '.join(broken)}")
         if getattr(self._local, "dry", False):
-            raise RequestIsValid
+            raise RequestIsValidError
 
 
-def _type_problems(params: Mapping[str, Any], shape: Shape) -> Iterator[str]:
+def _type_problems(params: Mapping[str, Any], shape: Any) -> Iterator[str]:
     if is_unknown(params):
         return  # boto3 cannot look around an unknown value; the real request is checked again when it is sent
     report = botocore.validate.ParamValidator().validate(params, shape)
@@ -88,10 +88,11 @@ def _type_problems(params: Mapping[str, Any], shape: Shape) -> Iterator[str]:
         yield report.generate_report().replace("\n", ", ")
 
 
-def constraint_problems(value: Any, shape: Shape, path: str) -> Iterator[str]:
+def constraint_problems(value: Any, shape: Any, path: str) -> Iterator[str]:
     """Where a value breaks an enum, pattern, length or range of its shape."""
     if isinstance(shape, StructureShape) and isinstance(value, Mapping):
-        for name, member in shape.members.items():
+        members: Mapping[str, Any] = shape.members  # pyright: ignore[reportAssignmentType]
+        for name, member in members.items():
             if name in value:
                 yield from constraint_problems(value[name], member, f"{path}.{name}" if path else name)
     elif isinstance(shape, ListShape) and isinstance(value, list | tuple):
@@ -105,7 +106,7 @@ def constraint_problems(value: Any, shape: Shape, path: str) -> Iterator[str]:
         yield from _own_problems(value, shape, path)
 
 
-def _own_problems(value: Any, shape: Shape, path: str) -> Iterator[str]:
+def _own_problems(value: Any, shape: Any, path: str) -> Iterator[str]:
     enum = getattr(shape, "enum", [])
     if enum and isinstance(value, str) and value not in enum:
         yield f"{path}: {value!r} is not one of {', '.join(enum)}"

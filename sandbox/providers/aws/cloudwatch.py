@@ -23,7 +23,9 @@ class Dashboard(Handler):
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
         answer = absent(
-            lambda: self.aws.client("cloudwatch").get_dashboard(DashboardName=id), "ResourceNotFound", "DashboardNotFoundError"
+            lambda: self.aws.client("cloudwatch").get_dashboard(DashboardName=id),
+            "ResourceNotFound",
+            "DashboardNotFoundError",
         )
         if answer is None:
             return None
@@ -75,7 +77,9 @@ class MetricAlarm(Handler):
         unknown = inputs.keys() - ALARM_PROPERTIES.keys() - {"name", "tags"}
         if unknown:
             raise ProviderError(f"the stand-in's alarms do not do {', '.join(sorted(unknown))}")
-        request: dict[str, Any] = {ALARM_PROPERTIES[key]: value for key, value in without(inputs, "name", "tags").items()}
+        request: dict[str, Any] = {
+            ALARM_PROPERTIES[key]: value for key, value in without(inputs, "name", "tags").items()
+        }
         if isinstance(request.get("Dimensions"), dict):
             request["Dimensions"] = [{"Name": k, "Value": v} for k, v in request["Dimensions"].items()]
         self.aws.client("cloudwatch").put_metric_alarm(AlarmName=inputs["name"], **request)
@@ -194,7 +198,9 @@ class EventTarget(Handler):
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
         if not inputs:
-            raise ProviderError(f"the stand-in cannot import the event target {id}: rule and target look alike in its id")
+            raise ProviderError(
+                f"the stand-in cannot import the event target {id}: rule and target look alike in its id"
+            )
         answer = absent(
             lambda: self.aws.client("events").list_targets_by_rule(Rule=inputs["rule"]), "ResourceNotFoundException"
         )

@@ -42,9 +42,7 @@ class Repository(Handler):
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
         client = self.aws.client("ecr")
-        client.put_image_tag_mutability(
-            repositoryName=id, imageTagMutability=new.get("imageTagMutability", "MUTABLE")
-        )
+        client.put_image_tag_mutability(repositoryName=id, imageTagMutability=new.get("imageTagMutability", "MUTABLE"))
         client.put_image_scanning_configuration(
             repositoryName=id,
             imageScanningConfiguration=new.get("imageScanningConfiguration", {"scanOnPush": False}),

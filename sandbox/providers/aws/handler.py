@@ -115,7 +115,9 @@ def without(properties: Mapping[str, Any], *keys: str) -> Properties:
 
 def not_default(**values: tuple[Any, Any]) -> Properties:
     """Those values that differ from their default, from (value, default) pairs; empty ones count as default."""
-    return {key: value for key, (value, default) in values.items() if value != default and value not in (None, "", [], {})}
+    return {
+        key: value for key, (value, default) in values.items() if value != default and value not in (None, "", [], {})
+    }
 
 
 def policy_text(policy: str | Mapping[str, Any]) -> str:

@@ -69,9 +69,7 @@ class RolePolicy(Handler):
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
         role, name = id.split(":")
-        answer = absent(
-            lambda: self.aws.client("iam").get_role_policy(RoleName=role, PolicyName=name), "NoSuchEntity"
-        )
+        answer = absent(lambda: self.aws.client("iam").get_role_policy(RoleName=role, PolicyName=name), "NoSuchEntity")
         if answer is None:
             return None
         return {"role": role, "name": name, "policy": policy_text(answer["PolicyDocument"])}

@@ -35,9 +35,7 @@ class Function(Handler):
         return inputs["name"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        answer = absent(
-            lambda: self.aws.client("lambda").get_function(FunctionName=id), "ResourceNotFoundException"
-        )
+        answer = absent(lambda: self.aws.client("lambda").get_function(FunctionName=id), "ResourceNotFoundException")
         if answer is None:
             return None
         function = answer["Configuration"]
@@ -81,9 +79,7 @@ class Permission(Handler):
     name = "statementId"
 
     def create(self, inputs: Properties) -> str:
-        self.aws.client("lambda").add_permission(
-            FunctionName=inputs["function"], **pascal(without(inputs, "function"))
-        )
+        self.aws.client("lambda").add_permission(FunctionName=inputs["function"], **pascal(without(inputs, "function")))
         return inputs["statementId"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:

@@ -77,7 +77,9 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
     def CheckConfig(self, request: Any, context: grpc.ServicerContext) -> provider_pb2.CheckResponse:
         news = from_struct(request.news)
         failures = [
-            provider_pb2.CheckFailure(property=key, reason=f"the sandbox's stand-in does not do the provider option {key}")
+            provider_pb2.CheckFailure(
+                property=key, reason=f"the sandbox's stand-in does not do the provider option {key}"
+            )
             for key in sorted(news.keys() - PROVIDER_OPTIONS - SDK_DEFAULTS)
         ]
         return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
@@ -244,9 +246,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
             planned["tagsAll"] = self._all_tags(context, inputs)
         return self._with_region(context, handler, planned)
 
-    def _state(
-        self, context: grpc.ServicerContext, handler: Handler, id: str, inputs: Properties
-    ) -> Properties | None:
+    def _state(self, context: grpc.ServicerContext, handler: Handler, id: str, inputs: Properties) -> Properties | None:
         """What AWS says of the resource, in the words of the inputs where both mean the same."""
         actual = handler.read(id, inputs)
         if actual is None:
@@ -273,7 +273,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
         try:
             return call()
         except (ProviderError, ClientError, BotoCoreError) as error:
-            log.error("%s: %s", doing, error)
+            log.warning("%s: %s", doing, error)
             message = f"{doing}: {error}{self._hint}"
         except Exception as error:
             log.exception("%s", doing)

@@ -65,7 +65,11 @@ class TopicPolicy(Handler):
         )
         if answer is None:
             return None
-        return {"arn": id, "owner": answer["Attributes"]["Owner"], "policy": policy_text(answer["Attributes"]["Policy"])}
+        return {
+            "arn": id,
+            "owner": answer["Attributes"]["Owner"],
+            "policy": policy_text(answer["Attributes"]["Policy"]),
+        }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
         self._set(id, new["policy"])
