@@ -97,7 +97,7 @@ def up(stack: str, phase: int | None, state_dir: Path | None) -> None:
     run.engine.up(run.config, run.settings, run.backends)
     _remember(run.state, stack)
     click.echo()
-    _print_outputs(run.engine.outputs(run.config, run.settings, run.backends))
+    _print_outputs(run.engine.outputs())
     click.echo()
     click.echo(run.estimate())
 
@@ -138,7 +138,7 @@ def outputs(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
         raise SandboxError(
             f"reading the outputs of {run.stack}: it was never deployed here; run sandbox up --stack {run.stack}"
         )
-    found = run.engine.outputs(run.config, run.settings, run.backends)
+    found = run.engine.outputs()
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Literal
@@ -17,6 +18,7 @@ from typing import IO, Any, Literal
 import yaml
 from pulumi import automation as auto
 from pulumi.automation import CommandResult, PulumiCommand
+from pulumi.automation._stack import StackInitMode  # pyright: ignore[reportPrivateImportUsage]
 from pulumi.automation.errors import create_command_error
 from semver import VersionInfo
 
@@ -27,12 +29,16 @@ from sandbox.checkout import ROOT, Config
 from sandbox.errors import SandboxError
 from sandbox.providers.aws.provider import AwsProvider
 from sandbox.providers.server import serving
-from sandbox.state import State
+from sandbox.providers.wire import SIGNATURE_KEY
+from sandbox.state import State, read_json
 from sandbox.tools import TOOLS, wanted_version
 
 PROGRAM = ROOT / "infra"
 PROJECT_FILE = ROOT / "Pulumi.yaml"
 
+
+SECRET_MARK = SIGNATURE_KEY
+"""Key that marks an encrypted value in a deployment."""
 
 RUNS_PROVIDERS = frozenset({"preview", "up", "refresh", "destroy"})
 """Commands that would first try to download the official plugins, although stand-ins are attached."""
@@ -72,7 +78,7 @@ class Engine:
     def preview(self, config: Config, settings: Settings, backends: Backends) -> None:
         """Show what an up would do."""
         with self._stack(config, settings, backends) as stack:
-            stack.preview(on_output=self._echo, on_error=self._echo, color=self._color)
+            stack.preview(on_output=self._echo, color=self._color)
 
     def preview_events(self, config: Config, settings: Settings, backends: Backends) -> None:
         """Like preview, but what is shown is the engine's own stream of events, a JSON object a line."""
@@ -83,36 +89,52 @@ class Engine:
     def up(self, config: Config, settings: Settings, backends: Backends) -> None:
         """Preview, then do it, as `pulumi up` does: what the preview refuses never begins."""
         with self._stack(config, settings, backends) as stack:
-            stack.preview(on_output=self._echo, on_error=self._echo, color=self._color)
-            stack.up(on_output=self._echo, on_error=self._echo, color=self._color)
+            stack.preview(on_output=self._echo, color=self._color)
+            stack.up(on_output=self._echo, color=self._color)
 
-    def refresh(
-        self, config: Config, settings: Settings, backends: Backends, imports: Mapping[str, str] | None = None
-    ) -> None:
-        """Make the state what the backends hold. `imports`: ids of pending creates by URN; other ones are dropped."""
-        pairs = [part for pair in (imports or {}).items() for part in pair]
+    def refresh(self, config: Config, settings: Settings, backends: Backends) -> None:
+        """Make the state what the backends hold."""
         with self._stack(config, settings, backends) as stack:
-            if pairs:
-                self._command.extra_arguments["refresh"] = ("--import-pending-creates", ",".join(pairs))
-                stack.refresh(on_output=self._echo, on_error=self._echo, color=self._color)
-                self._command.extra_arguments.clear()
-            stack.refresh(on_output=self._echo, on_error=self._echo, color=self._color, clear_pending_creates=True)
+            stack.refresh(on_output=self._echo, color=self._color)
+
+    def settle_pending(
+        self, config: Config, settings: Settings, backends: Backends, created: Mapping[str, str]
+    ) -> None:
+        """Take operations that never ended out of the state; `created`: ids, by URN, of what exists all the same.
+
+        The engine's own import of pending creates reads a resource by nothing but its id, which is too little for types
+        whose id does not name what they belong to. The state that it noted before the crash has the inputs.
+        """
+        with self._stack(config, settings, backends) as stack:
+            exported = stack.export_stack()
+            deployment = dict(exported.deployment or {})
+            pending = deployment.pop("pending_operations", [])
+            for operation in pending:
+                resource = operation["resource"]
+                if operation["type"] == "creating" and resource["urn"] in created:
+                    made = {**resource, "id": created[resource["urn"]], "outputs": resource.get("inputs", {})}
+                    deployment.setdefault("resources", []).append(made)
+            stack.import_stack(auto.Deployment(version=exported.version, deployment=deployment))
 
     def destroy(self, config: Config, settings: Settings, backends: Backends) -> None:
         """Delete everything that the stack has."""
         with self._stack(config, settings, backends) as stack:
-            stack.destroy(on_output=self._echo, on_error=self._echo, color=self._color)
+            stack.destroy(on_output=self._echo, color=self._color)
 
     def cancel(self, config: Config, settings: Settings, backends: Backends) -> None:
         """Release the lock of an update that died."""
         with self._stack(config, settings, backends) as stack:
             stack.cancel()
 
-    def outputs(self, config: Config, settings: Settings, backends: Backends) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Any]:
         """The stack's outputs, null below their phase; secret ones are not shown."""
-        with self._stack(config, settings, backends) as stack:
-            found = {n: "[secret]" if output.secret else output.value for n, output in stack.outputs().items()}
-            return {name: found.get(name) for name in OUTPUTS}  # the engine does not keep nulls
+        resources = self.deployment().get("resources", [])
+        stack = next((resource for resource in resources if resource["type"] == "pulumi:pulumi:Stack"), {})
+        values = {
+            name: "[secret]" if isinstance(value, dict) and SECRET_MARK in value else value
+            for name, value in stack.get("outputs", {}).items()
+        }
+        return {**dict.fromkeys(OUTPUTS), **values}  # the engine does not keep nulls
 
     def deployment(self) -> Mapping[str, Any]:
         """The stack's state as the backend holds it; empty when there is none.
@@ -120,9 +142,8 @@ class Engine:
         Read from the backend's file: asking the engine takes half a second and needs the stack's passphrase.
         """
         path = self._state.backend / ".pulumi" / "stacks" / PROJECT / f"{self._stack_name}.json"
-        if not path.exists():
-            return {}
-        return yaml.safe_load(path.read_text())["checkpoint"].get("latest") or {}
+        state = read_json(path) or {}
+        return state.get("checkpoint", {}).get("latest") or {}
 
     def locks(self) -> list[Path]:
         """Lock files of the stack."""
@@ -164,7 +185,7 @@ class Engine:
                 },
             )
             try:
-                yield auto.Stack.create_or_select(self._stack_name, workspace)
+                yield _Stack(self._stack_name, workspace, StackInitMode.CREATE_OR_SELECT)
             except auto.CommandError as error:
                 raise SandboxError(_last_words(str(error))) from None
             finally:
@@ -183,6 +204,18 @@ class Engine:
         content = {"config": config, **({"encryptionsalt": salt} if salt else {})}
         stack_file.write_text(yaml.safe_dump(content))
         return work
+
+
+class _Stack(auto.Stack):
+    """A stack that is not asked, after each up, for outputs and history that nobody reads: answers take a second."""
+
+    def outputs(self) -> auto.OutputMap:
+        return {}
+
+    def info(self, show_secrets: bool = True) -> auto.UpdateSummary | None:
+        return auto.UpdateSummary(
+            kind="update", start_time=datetime.now(UTC), message="", environment={}, config={}, result="not asked"
+        )
 
 
 class _Command(PulumiCommand):

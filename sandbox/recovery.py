@@ -30,11 +30,12 @@ def recover(engine: Engine, config: Config, settings: Settings, backends: Backen
         engine.say("an update of this stack was cut off: releasing its lock")
         engine.cancel(config, settings, backends)
     deployment = engine.deployment()
-    pending = [operation for operation in deployment.get("pending_operations", []) if operation["type"] == "creating"]
-    interrupted = bool(deployment.get("pending_operations"))
-    if interrupted or held or (emulator_is_new and deployment.get("resources")):
+    pending = deployment.get("pending_operations", [])
+    if pending:
+        engine.settle_pending(config, settings, backends, _ids(engine, pending, settings, backends))
+    if held or pending or (emulator_is_new and deployment.get("resources")):
         engine.say("refreshing: the state may differ from what exists")
-        engine.refresh(config, settings, backends, _ids(engine, pending, settings, backends))
+        engine.refresh(config, settings, backends)
 
 
 def _ids(engine: Engine, pending: list[Mapping[str, Any]], settings: Settings, backends: Backends) -> dict[str, str]:
@@ -42,6 +43,8 @@ def _ids(engine: Engine, pending: list[Mapping[str, Any]], settings: Settings, b
     provider = engine.aws_provider(settings, backends)
     found: dict[str, str] = {}
     for operation in pending:
+        if operation["type"] != "creating":
+            continue
         resource = operation["resource"]
         id = provider.find(resource["type"], settings.region, resource.get("inputs", {}))
         if id is not None:

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import threading
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,10 @@ from sandbox.providers.wire import UNKNOWN, Properties, is_asset
 SCALARS: Mapping[type, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), float: (int, float)}
 
 
+IMPORTING = threading.Lock()
+"""The SDK's modules import each other: two threads at it may each see half of one."""
+
+
 @cache
 def input_types(token: str) -> Mapping[str, Any]:
     """Type of each input of a resource, by its camelCase name.
@@ -28,7 +33,8 @@ def input_types(token: str) -> Mapping[str, Any]:
     if module == "lambda":  # a keyword of Python
         module = "lambda_"
     try:
-        args: type = getattr(importlib.import_module(f"pulumi_{package}.{module}"), f"{name}Args")
+        with IMPORTING:
+            args: type = getattr(importlib.import_module(f"pulumi_{package}.{module}"), f"{name}Args")
     except (ImportError, AttributeError):
         raise ProviderError(f"the SDK has no resource {token}") from None
     return _types.input_type_types(args)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sandbox.providers.aws.handler import Handler, TagApi, absent, not_default
+from sandbox.providers.aws.handler import Handler, TagApi, absent
 from sandbox.providers.wire import Properties
 
 
@@ -48,10 +48,8 @@ class Budget(Handler):
             "timePeriodEnd": f"{budget['TimePeriod']['End']:%Y-%m-%d_%H:%M}",
             "notifications": [self._read_notification(account_id, name, n) for n in notifications],
             # The emulator does not keep what a budget filters on; AWS does.
-            **not_default(
-                filterExpression=(_camel_tags(expression) or inputs.get("filterExpression"), None),
-                metrics=(next(iter(budget.get("Metrics", [])), None) or inputs.get("metrics"), None),
-            ),
+            "filterExpression": _camel_tags(expression) or inputs.get("filterExpression"),
+            "metrics": next(iter(budget.get("Metrics", [])), None) or inputs.get("metrics"),
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
@@ -91,7 +89,8 @@ class Budget(Handler):
             "comparisonOperator": notification["ComparisonOperator"],
             "threshold": notification["Threshold"],
             "thresholdType": notification["ThresholdType"],
-            **not_default(subscriberSnsTopicArns=(by_type["SNS"], []), subscriberEmailAddresses=(by_type["EMAIL"], [])),
+            **({"subscriberSnsTopicArns": by_type["SNS"]} if by_type["SNS"] else {}),
+            **({"subscriberEmailAddresses": by_type["EMAIL"]} if by_type["EMAIL"] else {}),
         }
 
 

@@ -1,8 +1,8 @@
 """Amazon CloudWatch: dashboards, alarms, log groups; and EventBridge rules, which Pulumi files under it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from sandbox.providers.aws.handler import Handler, TagApi, absent, not_default, pascal, without
+from sandbox.providers.aws.handler import Handler, TagApi, absent, pascal, without
 from sandbox.providers.errors import ProviderError
 from sandbox.providers.wire import Properties
 
@@ -45,7 +45,6 @@ class Dashboard(Handler):
         return self.find_by_read(inputs["dashboardName"])
 
 
-ALARM_DEFAULTS: Properties = {"actionsEnabled": True, "treatMissingData": "missing"}
 ALARM_PROPERTIES = {
     "alarmDescription": "AlarmDescription",
     "actionsEnabled": "ActionsEnabled",
@@ -68,6 +67,7 @@ class MetricAlarm(Handler):
     """aws:cloudwatch/metricAlarm:MetricAlarm; the id is the name."""
 
     type = "aws:cloudwatch/metricAlarm:MetricAlarm"
+    defaults: ClassVar[Properties] = {"actionsEnabled": True, "treatMissingData": "missing"}
     replace_on = frozenset({"name"})
     computed = ("arn",)
     name = "name"
@@ -90,8 +90,11 @@ class MetricAlarm(Handler):
         if not alarms:
             return None
         alarm = {**alarms[0], "Dimensions": {d["Name"]: d["Value"] for d in alarms[0].get("Dimensions", [])}}
-        pairs = {key: (alarm.get(name), ALARM_DEFAULTS.get(key)) for key, name in ALARM_PROPERTIES.items()}
-        return {"arn": alarm["AlarmArn"], "name": id, **not_default(**pairs)}
+        return {
+            "arn": alarm["AlarmArn"],
+            "name": id,
+            **{key: alarm.get(name) for key, name in ALARM_PROPERTIES.items()},
+        }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
         self.create(new)
@@ -126,7 +129,7 @@ class LogGroup(Handler):
                 return {
                     "arn": group["arn"].removesuffix(":*"),
                     "name": id,
-                    **not_default(retentionInDays=(group.get("retentionInDays"), 0)),
+                    "retentionInDays": group.get("retentionInDays"),
                 }
         return None
 
@@ -147,6 +150,7 @@ class EventRule(Handler):
     """aws:cloudwatch/eventRule:EventRule on the default bus; the id is the name."""
 
     type = "aws:cloudwatch/eventRule:EventRule"
+    defaults: ClassVar[Properties] = {"state": "ENABLED"}
     replace_on = frozenset({"name", "eventBusName"})
     computed = ("arn",)
     name = "name"
@@ -163,12 +167,10 @@ class EventRule(Handler):
         return {
             "arn": rule["Arn"],
             "name": id,
-            **not_default(
-                description=(rule.get("Description"), ""),
-                scheduleExpression=(rule.get("ScheduleExpression"), ""),
-                eventPattern=(rule.get("EventPattern"), ""),
-                state=(rule.get("State"), "ENABLED"),
-            ),
+            "description": rule.get("Description"),
+            "scheduleExpression": rule.get("ScheduleExpression"),
+            "eventPattern": rule.get("EventPattern"),
+            "state": rule.get("State"),
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:

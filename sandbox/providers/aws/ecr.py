@@ -1,6 +1,8 @@
 """Amazon ECR."""
 
-from sandbox.providers.aws.handler import Handler, TagApi, absent, not_default
+from typing import ClassVar
+
+from sandbox.providers.aws.handler import Handler, TagApi, absent
 from sandbox.providers.wire import Properties
 
 
@@ -8,6 +10,10 @@ class Repository(Handler):
     """aws:ecr/repository:Repository; the id is the name."""
 
     type = "aws:ecr/repository:Repository"
+    defaults: ClassVar[Properties] = {
+        "imageTagMutability": "MUTABLE",
+        "imageScanningConfiguration": {"scanOnPush": False},
+    }
     replace_on = frozenset({"name", "encryptionConfigurations"})
     computed = ("arn", "registryId", "repositoryUrl")
     name = "name"
@@ -33,11 +39,9 @@ class Repository(Handler):
             "registryId": repository["registryId"],
             "repositoryUrl": repository["repositoryUri"],
             "name": id,
-            **not_default(
-                imageTagMutability=(repository["imageTagMutability"], "MUTABLE"),
-                imageScanningConfiguration=(repository["imageScanningConfiguration"], {"scanOnPush": False}),
-                forceDelete=(inputs.get("forceDelete"), False),
-            ),
+            "imageTagMutability": repository["imageTagMutability"],
+            "imageScanningConfiguration": repository["imageScanningConfiguration"],
+            "forceDelete": inputs.get("forceDelete"),
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:

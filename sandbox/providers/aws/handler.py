@@ -49,6 +49,8 @@ class Handler(ABC):
     type: ClassVar[str]
     replace_on: ClassVar[frozenset[str]] = frozenset()
     """Inputs that AWS cannot change in place."""
+    defaults: ClassVar[Properties] = {}
+    """What AWS fills in for inputs that are not given; what it leaves empty need not be listed."""
     computed: ClassVar[tuple[str, ...]] = ()
     """Outputs that only AWS knows: unknown in a preview."""
     name: ClassVar[str] = ""
@@ -67,7 +69,7 @@ class Handler(ABC):
 
     @abstractmethod
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        """Properties that AWS reports, without those at their default; None when there is no such resource.
+        """Properties that AWS reports; None when there is no such resource.
 
         `inputs` are the ones known so far, empty in an import.
         """
@@ -111,13 +113,6 @@ def pascal(properties: Mapping[str, Any], **renamed: str) -> dict[str, Any]:
 def without(properties: Mapping[str, Any], *keys: str) -> Properties:
     """The properties except some."""
     return {key: value for key, value in properties.items() if key not in keys}
-
-
-def not_default(**values: tuple[Any, Any]) -> Properties:
-    """Those values that differ from their default, from (value, default) pairs; empty ones count as default."""
-    return {
-        key: value for key, (value, default) in values.items() if value != default and value not in (None, "", [], {})
-    }
 
 
 def policy_text(policy: str | Mapping[str, Any]) -> str:

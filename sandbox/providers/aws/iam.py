@@ -1,6 +1,6 @@
 """AWS IAM."""
 
-from sandbox.providers.aws.handler import Handler, TagApi, absent, not_default, policy_text
+from sandbox.providers.aws.handler import Handler, TagApi, absent, policy_text
 from sandbox.providers.wire import Properties
 
 
@@ -34,7 +34,7 @@ class Role(Handler):
             "createDate": f"{role['CreateDate']:%Y-%m-%dT%H:%M:%SZ}",
             "name": id,
             "assumeRolePolicy": policy_text(role["AssumeRolePolicyDocument"]),
-            **not_default(description=(role.get("Description"), "")),
+            "description": role.get("Description"),
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:

@@ -1,8 +1,8 @@
 """AWS KMS."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from sandbox.providers.aws.handler import Handler, TagApi, absent, not_default
+from sandbox.providers.aws.handler import Handler, TagApi, absent
 from sandbox.providers.wire import Properties
 
 
@@ -10,6 +10,7 @@ class Key(Handler):
     """aws:kms/key:Key. Deleting schedules the deletion, as AWS does; a key in its waiting period counts as gone."""
 
     type = "aws:kms/key:Key"
+    defaults: ClassVar[Properties] = {"enableKeyRotation": False}
     computed = ("arn", "keyId")
     tag_api = TagApi(
         service="kms", target="KeyId", list_call="list_resource_tags", key="TagKey", value="TagValue", keys="TagKeys"
@@ -34,12 +35,10 @@ class Key(Handler):
             "arn": answer["KeyMetadata"]["Arn"],
             "keyId": id,
             "policy": client.get_key_policy(KeyId=id, PolicyName="default")["Policy"],
-            **not_default(
-                description=(answer["KeyMetadata"].get("Description"), ""),
-                enableKeyRotation=(client.get_key_rotation_status(KeyId=id)["KeyRotationEnabled"], False),
-                # Only the deletion itself tells AWS the window.
-                deletionWindowInDays=(inputs.get("deletionWindowInDays"), None),
-            ),
+            "description": answer["KeyMetadata"].get("Description"),
+            "enableKeyRotation": client.get_key_rotation_status(KeyId=id)["KeyRotationEnabled"],
+            # Only the deletion itself tells AWS the window.
+            "deletionWindowInDays": inputs.get("deletionWindowInDays"),
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:

@@ -3,20 +3,20 @@
 import io
 import json
 import zipfile
-from typing import Any
+from typing import Any, ClassVar
 
-from sandbox.providers.aws.handler import Handler, TagApi, absent, not_default, pascal, without
+from sandbox.providers.aws.handler import Handler, TagApi, absent, pascal, without
 from sandbox.providers.errors import ProviderError
 from sandbox.providers.wire import Properties, archive_files, same
 
 CONFIGURATION = ("runtime", "handler", "role", "description", "memorySize", "timeout", "environment")
-DEFAULTS: Properties = {"memorySize": 128, "timeout": 3, "description": ""}
 
 
 class Function(Handler):
     """aws:lambda/function:Function with code from an archive of single files; the id is the name."""
 
     type = "aws:lambda/function:Function"
+    defaults: ClassVar[Properties] = {"memorySize": 128, "timeout": 3, "architectures": ["x86_64"]}
     replace_on = frozenset({"name"})
     computed = ("arn", "invokeArn", "lastModified", "codeSha256", "version")
     name = "name"
@@ -41,7 +41,6 @@ class Function(Handler):
         function = answer["Configuration"]
         arn = function["FunctionArn"]
         variables = function.get("Environment", {}).get("Variables")
-        pairs = {key: (function.get(key[0].upper() + key[1:]), DEFAULTS.get(key)) for key in CONFIGURATION}
         return {
             "arn": arn,
             "invokeArn": f"arn:aws:apigateway:{self.aws.region}:lambda:path/2015-03-31/functions/{arn}/invocations",
@@ -49,11 +48,10 @@ class Function(Handler):
             "codeSha256": function["CodeSha256"],
             "version": function["Version"],
             "name": id,
-            **not_default(
-                **{**pairs, "environment": ({"variables": variables} if variables else None, None)},
-                architectures=(function.get("Architectures"), ["x86_64"]),
-                code=(inputs.get("code"), None),
-            ),
+            **{key: function.get(key[0].upper() + key[1:]) for key in CONFIGURATION},
+            "environment": {"variables": variables} if variables else None,
+            "architectures": function.get("Architectures"),
+            "code": inputs.get("code"),
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
@@ -62,7 +60,9 @@ class Function(Handler):
             client.update_function_code(
                 FunctionName=id, ZipFile=_zip(new["code"]), Architectures=new.get("architectures", ["x86_64"])
             )
-        client.update_function_configuration(FunctionName=id, **_configuration({**DEFAULTS, **new}))
+        client.update_function_configuration(
+            FunctionName=id, **_configuration({**self.defaults, "description": "", **new})
+        )
 
     def delete(self, id: str, state: Properties) -> None:
         self.aws.client("lambda").delete_function(FunctionName=id)

@@ -251,7 +251,11 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
         actual = handler.read(id, inputs)
         if actual is None:
             return None
-        state = {key: _in_words_of(inputs.get(key), value) for key, value in actual.items()}
+        state = {
+            key: _in_words_of(inputs.get(key), value)
+            for key, value in actual.items()
+            if value is not None and (key in inputs or value not in ("", [], {}, handler.defaults.get(key)))
+        }
         if handler.tag_api:
             target = handler.tag_target(id, actual)
             tags = handler.tag_api.read(self._of(context).aws, target)

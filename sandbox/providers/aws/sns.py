@@ -1,6 +1,6 @@
 """Amazon SNS."""
 
-from sandbox.providers.aws.handler import Handler, TagApi, absent, not_default, policy_text
+from sandbox.providers.aws.handler import Handler, TagApi, absent, policy_text
 from sandbox.providers.wire import Properties
 
 ATTRIBUTES = {"displayName": "DisplayName", "kmsMasterKeyId": "KmsMasterKeyId"}
@@ -31,7 +31,7 @@ class Topic(Handler):
             "name": id.rpartition(":")[2],
             "owner": attributes["Owner"],
             "policy": attributes["Policy"],
-            **not_default(**{key: (attributes.get(name), "") for key, name in ATTRIBUTES.items()}),
+            **{key: attributes.get(name) for key, name in ATTRIBUTES.items()},
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:

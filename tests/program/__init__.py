@@ -1,0 +1,1 @@
+"""Program tier: the real engine deploys the real program into the emulator."""
