@@ -18,7 +18,8 @@ help: ## List the commands
 	.venv/bin/python -m pip install --quiet uv==$(UV_VERSION)
 
 setup: $(filter .venv/bin/uv,$(UV)) ## Install what is pinned into .venv (and uv itself, where it is missing)
-	$(UV) sync --locked --inexact $(GROUPS)
+	@# Byte code is compiled once here: the SDKs are large, and every command starts a second sooner.
+	$(UV) sync --quiet --locked --inexact --compile-bytecode $(GROUPS)
 
 tools: setup ## Build the pinned Go binaries ahead of time
 	$(RUN) python -m sandbox.tools

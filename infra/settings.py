@@ -17,11 +17,8 @@ from infra.phases import HIGHEST_BUILT, Phase
 Environment = Literal["dev", "staging", "prod"]
 ENVIRONMENTS: Final = cast(tuple[Environment, ...], get_args(Environment))
 
-MONTHLY_BUDGET_USD: Final[Mapping[Environment, int]] = {"dev": 98, "staging": 150, "prod": 395}
-"""Monthly cost targets of the migration runbook, US dollars."""
-
-ACCOUNT_WIDE_LIMIT_USD: Final = sum(MONTHLY_BUDGET_USD.values())
-"""What the three committed stacks may cost together, US dollars a month."""
+ACCOUNT_WIDE_LIMIT_USD: Final = 98 + 150 + 395
+"""What the three committed stacks may cost together, US dollars a month: the cost targets of the migration runbook."""
 
 STACK_NAME: Final = r"^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$"
 ACCOUNT_ID: Final = r"^\d{12}$"
@@ -169,11 +166,16 @@ class Settings(Section):
     def from_config(cls, stack: str, config: Mapping[str, object]) -> "Settings":
         """Settings from the config of a stack, as the engine passes it or as the stack file holds it.
 
-        Keys of other namespaces are left alone. Raises SettingsError like `from_stack`.
+        Keys of other namespaces are left alone, but for those of providers, which would do nothing without a word.
+        Raises SettingsError like `from_stack`.
         """
         values: dict[str, Any] = {}
         for key, value in config.items():
             namespace, _, name = key.partition(":")
+            if namespace in ("aws", "kubernetes"):
+                raise SettingsError(
+                    f"{key}: has no effect, the program makes its own providers; remove it and set {PROJECT}:{name}"
+                )
             if namespace == PROJECT:
                 values[name] = _as_written(name, value)
         if "stack" in values:
@@ -181,8 +183,6 @@ class Settings(Section):
         values["stack"] = stack
         if values.get("environment", "") == "":  # empty is the schema's default in Pulumi.yaml
             values["environment"] = _environment_of(stack)
-        if "monthlyBudgetUsd" not in values and values["environment"] in ENVIRONMENTS:
-            values["monthlyBudgetUsd"] = MONTHLY_BUDGET_USD[values["environment"]]
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -223,16 +223,10 @@ def _is_structured(name: str) -> bool:
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """The errors less those that only follow from another one.
-
-    A list is too short for want of its refused entries; an unknown environment has no default budget.
-    """
+    """The errors less those that only follow from another one: a list is too short for want of its refused entries."""
     locations = [error["loc"] for error in errors]
     return [
-        error
-        for error in errors
-        if not any(other[: len(error["loc"])] == error["loc"] != other for other in locations)
-        and not (error["loc"] == ("monthlyBudgetUsd",) and error["type"] == "missing")
+        error for error in errors if not any(other[: len(error["loc"])] == error["loc"] != other for other in locations)
     ]
 
 

@@ -89,6 +89,34 @@ def nested(key: str, value: object) -> Config:
     return {f"{namespace if separator else PROJECT}:{parts[0]}": value}
 
 
+def without(config: Config, key: str) -> Config:
+    """The config less one setting, by its dotted key.
+
+    Raises:
+        BadInputError: it has no such setting.
+    """
+    ((first, value),) = nested(key, None).items()
+    path = [first]
+    while isinstance(value, dict):
+        ((part, value),) = value.items()
+        path.append(part)
+    try:
+        return _without(config, path)
+    except KeyError:
+        raise BadInputError(
+            f"resetting {key}: the sandbox has no value of its own for it; it has {', '.join(config) or 'none at all'}"
+        ) from None
+
+
+def _without(config: Config, path: list[str]) -> Config:
+    rest = {key: value for key, value in config.items() if key != path[0]}
+    if len(path) == 1:
+        config[path[0]]  # a KeyError when it is not there
+        return rest
+    below = _without(config[path[0]], path[1:])
+    return {**rest, path[0]: below} if below else rest
+
+
 def effective(state: State, stack: str, phase: int | None) -> tuple[Config, Settings]:
     """The config of a run, stack file and overrides and `--phase`, and the settings that it means.
 
@@ -102,7 +130,7 @@ def effective(state: State, stack: str, phase: int | None) -> tuple[Config, Sett
     try:
         return config, Settings.from_config(stack, config)
     except SettingsError as error:
-        prefix = f"reading {stack_file(stack).name}: "
+        prefix = f"reading the settings of {stack}: "
         raise BadInputError("\n".join(prefix + line for line in str(error).splitlines())) from None
 
 

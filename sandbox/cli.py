@@ -43,6 +43,7 @@ class _Commands(click.Group):
 def _state_dir(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--state-dir",
+        envvar="PYAIRTABLE_SANDBOX_STATE_DIR",
         type=click.Path(file_okay=False, path_type=Path),
         help="Folder for everything the sandbox keeps, instead of one per checkout in the user's cache.",
     )(command)
@@ -66,7 +67,7 @@ PHASE = click.option(
 @_state_dir
 @click.pass_context
 def main(ctx: click.Context, state_dir: Path | None) -> None:
-    r"""Deploy this checkout's stacks into a local cloud: the real Pulumi engine, a local AWS emulator, no AWS account.
+    """Deploy this checkout's stacks into a local cloud: the real Pulumi engine, a local AWS emulator, no AWS account.
 
     \b
     Examples:
@@ -74,7 +75,7 @@ def main(ctx: click.Context, state_dir: Path | None) -> None:
       sandbox up --stack dev --phase 0     take everything of it away again
       eval "$(sandbox env)"                let aws talk to the sandbox in this shell
       sandbox stop                         end the emulator; up goes on where it was
-    """
+    """  # noqa: D301 — \b is click's mark for lines to keep
     ctx.obj = state_dir
 
 
@@ -136,7 +137,7 @@ def outputs(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
     run = _Run(state_dir, stack or _last_stack(state), None)
     if not run.engine.deployment():
         raise SandboxError(
-            f"reading the outputs of {run.stack}: it was never deployed here; run sandbox up --stack {run.stack}"
+            f"reading the outputs of {run.stack}: nothing of it is deployed here; run sandbox up --stack {run.stack}"
         )
     found = run.engine.outputs()
     if as_json:
@@ -189,7 +190,8 @@ def status(as_json: bool, state_dir: Path | None) -> None:
         runs = f"runs as process {service['pid']} on 127.0.0.1:{service['port']}" if service["running"] else "stopped"
         click.echo(f"{service['name']:<16} {runs}; log {service['log']}")
     for entry in found["stacks"]:
-        click.echo(f"stack {entry['stack']:<10} phase {entry['phase']}, {entry['resources']} resources")
+        phase = "not deployed" if entry["phase"] is None else f"phase {entry['phase']}"
+        click.echo(f"stack {entry['stack']:<10} {phase}, {entry['resources']} resources")
     click.echo(f"recorded only    {', '.join(found['recorded_only_types'])}: the emulator lacks them")
     for resource in found["recorded"]:
         click.echo(f"                 {resource['type']} {resource['name']}")
@@ -228,7 +230,11 @@ def config_show(stack: str | None, as_json: bool, state_dir: Path | None) -> Non
     click.echo(yaml.safe_dump(config, sort_keys=True), nl=False)
 
 
-@config.command("set", epilog="Example: sandbox config set monthlyBudgetUsd 120 --stack dev")
+@config.command(
+    "set",
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example: sandbox config set monthlyBudgetUsd 120 --stack dev",
+)
 @click.argument("key")
 @click.argument("value")
 @_stack(required=False)
@@ -264,13 +270,8 @@ def config_reset(key: str | None, stack: str | None, state_dir: Path | None) -> 
         checkout.write_overrides(state, name, {})
         click.echo(f"{name}: {len(own)} settings reset to the stack file's")
         return
-    full = key if ":" in key else f"{PROJECT}:{key}"
-    if full not in own:
-        raise BadInputError(
-            f"resetting {full}: the sandbox has no value of its own for it; it has {', '.join(own) or 'none at all'}"
-        )
-    checkout.write_overrides(state, name, {k: v for k, v in own.items() if k != full})
-    click.echo(f"{name}: {full} reset to the stack file's")
+    checkout.write_overrides(state, name, checkout.without(own, key))
+    click.echo(f"{name}: {key} reset to the stack file's")
 
 
 class _Run:
@@ -286,10 +287,9 @@ class _Run:
         from sandbox.engine import Backends, Engine
         from sandbox.tools import TOOLS, find
 
-        log = self.state.logs / f"{emulator.NAME}.log"
         service = services.recorded(self.state).get(emulator.NAME)
         self.backends = Backends(
-            aws_endpoint=emulator.endpoint(service) if service else "", log_hint=f" (the emulator's log is {log})"
+            aws_endpoint=emulator.endpoint(service) if service else "", log_hint=f" (logs are in {self.state.logs})"
         )
         self.engine = Engine(self.state, find(TOOLS["pulumi"]), stack, echo=click.echo)
         self._emulator_is_new = False

@@ -1,6 +1,7 @@
 """Runs the program under the real Pulumi engine against the sandbox's backends, through the Automation API."""
 
 import importlib.metadata
+import logging
 import os
 import runpy
 import signal
@@ -73,6 +74,7 @@ class Engine:
         self._echo = echo
         self._program = program
         self._command = _Command(pulumi)
+        _log_providers_to(state.logs / "providers.log")
         self._color: Literal["always", "never"] = "always" if sys.stdout.isatty() else "never"
 
     def preview(self, config: Config, settings: Settings, backends: Backends) -> None:
@@ -176,7 +178,9 @@ class Engine:
                 program=self._program,
                 pulumi_command=self._command,
                 env_vars={
-                    "PULUMI_BACKEND_URL": f"file://{self._state.backend}",
+                    # Without attribute files, which unlike the state itself are not replaced as a whole: an engine
+                    # that is killed while it writes one leaves a stack that no engine can read.
+                    "PULUMI_BACKEND_URL": f"file://{self._state.backend}?metadata=skip",
                     "PULUMI_CONFIG_PASSPHRASE": self._state.passphrase(),
                     "PULUMI_SKIP_UPDATE_CHECK": "true",
                     "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
@@ -204,6 +208,19 @@ class Engine:
         content = {"config": config, **({"encryptionsalt": salt} if salt else {})}
         stack_file.write_text(yaml.safe_dump(content))
         return work
+
+
+def _log_providers_to(path: Path) -> None:
+    """Keep what the stand-ins do and what goes wrong in them, with times and tracebacks."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("sandbox.providers")
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
+        old.close()
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
 
 
 class _Stack(auto.Stack):
@@ -280,11 +297,15 @@ class _Command(PulumiCommand):
 
 
 def _read(stream: IO[str], callback: Callable[[str], Any] | None, lines: list[str]) -> None:
+    """Pass lines on. When nobody reads them any more the engine still ends its work: half an update is worse."""
     with stream:
         for line in stream:
             lines.append(line.rstrip())
-            if callback:
-                callback(line.rstrip())
+            try:
+                if callback:
+                    callback(line.rstrip())
+            except BrokenPipeError:
+                callback = None
 
 
 @contextmanager
@@ -319,4 +340,5 @@ def _last_words(text: str) -> str:
     """The engine's own error out of all that it printed."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "error:" in line]
-    return (errors or lines or ["the engine failed without a word"])[-1].rpartition("error: ")[2]
+    last = (errors or lines or ["the engine failed without a word"])[-1].rpartition("error: ")[2]
+    return last.removeprefix("an unhandled error occurred: ")

@@ -149,6 +149,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
             inputs = from_struct(request.properties)
             if request.preview:
                 handler.aws.dry_run(lambda: handler.create(inputs))
+                handler.aws.dry_run(lambda: handler.configure(UNKNOWN, inputs))
                 return provider_pb2.CreateResponse(properties=to_struct(self._planned(context, handler, inputs)))
             id = handler.create(inputs)
             try:
@@ -214,8 +215,12 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
         return self._answer(context, _doing("deleting", request), delete)
 
     def find(self, type: str, region: str, inputs: Properties) -> str | None:
-        """Id of the resource that a create with these inputs has made, if there is one; for recovery after a crash."""
-        return handlers(Aws(self._endpoint, self._account_id, region), self._records)[type].find(inputs)
+        """Id of the resource that a create with these inputs has made, if there is one; for recovery after a crash.
+
+        A component or a provider exists in the state only, so for those there is none.
+        """
+        handler = handlers(Aws(self._endpoint, self._account_id, region), self._records).get(type)
+        return handler.find(inputs) if handler else None
 
     # Helpers
 

@@ -91,7 +91,7 @@ class TopicPolicy(Handler):
 
 
 class TopicSubscription(Handler):
-    """aws:sns/topicSubscription:TopicSubscription; the id is the ARN. E-mail stays unconfirmed, as on AWS."""
+    """aws:sns/topicSubscription:TopicSubscription; the id is the ARN. The emulator confirms e-mail; AWS waits."""
 
     type = "aws:sns/topicSubscription:TopicSubscription"
     replace_on = frozenset({"topic", "protocol", "endpoint"})

@@ -1,0 +1,129 @@
+"""The sandbox's command line: bad input ends before anything is touched, and says what to do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.program.harness import Sandbox
+
+BAD_STACK_FILES = {
+    "a tab for indentation": (
+        "config:\n\tpyairtable:phase: 1\n",
+        "error: reading Pulumi.dev.yaml line 2, column 1: found character '\\t' that cannot start any token;",
+    ),
+    "phase as a word": (
+        "config:\n  pyairtable:phase: two\n",
+        'pyairtable:phase: must be a whole number from 0 to 4, not "two"; for example pyairtable:phase: 1',
+    ),
+    "an empty file": ("", "error: reading Pulumi.dev.yaml: it is not a mapping of keys to values"),
+    "no config": (
+        "encryptionsalt: v1:x\n",
+        "error: reading Pulumi.dev.yaml: it has no `config:` with the stack's settings below it",
+    ),
+    "a key without namespace": (
+        "config:\n  phase: 1\n",
+        "error: reading Pulumi.dev.yaml: the key phase has no namespace; write pyairtable:phase",
+    ),
+    "a key twice": (
+        "config:\n  pyairtable:phase: 1\n  pyairtable:phase: 2\n",
+        "error: reading Pulumi.dev.yaml line 3, column 3: pyairtable:phase stands here twice",
+    ),
+    "a secret of another backend": (
+        "config:\n  pyairtable:costCenter:\n    secure: v1:abc\n",
+        "give the sandbox a value of its own: sandbox config set pyairtable:costCenter VALUE",
+    ),
+    "the wrong place for the region": (
+        "config:\n  aws:region: eu-west-1\n",
+        "aws:region: has no effect, the program makes its own providers; remove it and set pyairtable:region",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_STACK_FILES)
+def test_a_bad_stack_file_is_refused_before_anything_starts(copied_checkout: Path, tmp_path: Path, case: str) -> None:
+    content, message = BAD_STACK_FILES[case]
+    (copied_checkout / "Pulumi.dev.yaml").write_text(content)
+    with Sandbox(copied_checkout, tmp_path / "state").stopping() as sandbox:
+        done = sandbox.run("up", "--stack", "dev", expect=2)
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert sandbox.processes() == []
+        assert sandbox.status()["services"] == []
+
+
+BAD_ARGUMENTS = {
+    "phase 7": (["up", "--stack", "dev", "--phase", "7"], 'must be a whole number from 0 to 4, not "7"'),
+    "phase two": (["up", "--stack", "dev", "--phase", "two"], "'two' is not a valid integer"),
+    "a phase that is not built yet": (["up", "--stack", "dev", "--phase", "4"], "the later phases are not built yet"),
+    "no stack": (["up"], "Missing option '--stack'"),
+    "an unknown stack": (["preview", "--stack", "qa"], "there is no Pulumi.qa.yaml; the stacks are dev, prod, staging"),
+    "an unknown command": (["deploy"], "No such command 'deploy'"),
+    "an unknown setting": (["config", "set", "phaze", "1", "--stack", "dev"], "did you mean pyairtable:phase?"),
+    "a bad value": (["config", "set", "cost.enforce", "maybe", "--stack", "dev"], "must be true or false"),
+    "a value that is no YAML": (["config", "set", "costCenter", "'x", "--stack", "dev"], "is not YAML"),
+    "an empty key": (["config", "set", "cost.", "1", "--stack", "dev"], "a part of the key is empty"),
+    "resetting what is not set": (["config", "reset", "costCenter", "--stack", "dev"], "no value of its own for it"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_bad_arguments_are_refused_and_change_nothing(fresh_sandbox: Sandbox, case: str) -> None:
+    arguments, message = BAD_ARGUMENTS[case]
+    done = fresh_sandbox.run(*arguments, expect=2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert fresh_sandbox.processes() == []
+    shown = json.loads(fresh_sandbox.run("config", "show", "--stack", "dev", "--json").stdout)
+    assert shown["overrides"] == {}
+
+
+def test_outputs_of_a_stack_that_was_never_deployed_say_how_to_deploy_it(fresh_sandbox: Sandbox) -> None:
+    done = fresh_sandbox.run("outputs", "--stack", "dev", expect=1)
+    assert "it was never deployed here; run sandbox up --stack dev" in done.stderr
+
+
+def test_the_environment_of_a_sandbox_that_does_not_run_says_how_to_start_it(fresh_sandbox: Sandbox) -> None:
+    done = fresh_sandbox.run("env", expect=1)
+    assert done.stdout == ""
+    assert "start it: sandbox up --stack dev" in done.stderr
+
+
+def test_a_state_directory_that_cannot_be_written_is_named(tmp_path: Path, fresh_sandbox: Sandbox) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    done = Sandbox(fresh_sandbox.checkout, file / "state").run("status", expect=1)
+    assert f"preparing the state directory {file / 'state'}" in done.stderr
+    assert "choose another with --state-dir" in done.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["up"], ["preview"], ["outputs"], ["config"], ["config", "set"], ["env"]])
+def test_every_command_explains_itself(fresh_sandbox: Sandbox, command: list[str]) -> None:
+    shown = fresh_sandbox.run(*command, "--help").stdout
+    assert "Usage: sandbox" in shown
+    assert "Example" in shown or command == ["config"]
+
+
+def test_output_to_a_file_has_no_colours(fresh_sandbox: Sandbox) -> None:
+    assert "\x1b[" not in fresh_sandbox.run("preview", "--stack", "dev", "--phase", "0").stdout
+
+
+def test_an_override_lies_over_the_stack_file_until_it_is_reset(fresh_sandbox: Sandbox) -> None:
+    fresh_sandbox.run("config", "set", "cost.enforce", "false", "--stack", "dev")
+    shown = json.loads(fresh_sandbox.run("config", "show", "--stack", "dev", "--json").stdout)
+    assert shown["config"]["pyairtable:cost"] == {"enforce": False}
+    assert shown["overrides"] == {"pyairtable:cost": {"enforce": False}}
+    fresh_sandbox.run("config", "reset", "cost", "--stack", "dev")
+    shown = json.loads(fresh_sandbox.run("config", "show", "--stack", "dev", "--json").stdout)
+    assert "pyairtable:cost" not in shown["config"]
+
+
+def test_an_estimate_over_the_budget_stops_the_up_in_its_preview(fresh_sandbox: Sandbox) -> None:
+    # The cheapest phase costs less than a dollar, so only the customer-managed key can exceed a budget of one.
+    fresh_sandbox.run("config", "set", "monthlyBudgetUsd", "1", "--stack", "prod")
+    done = fresh_sandbox.run("up", "--stack", "prod", "--phase", "1", expect=1)
+    assert "exceeds the budget of 1 USD; largest: cost-foundation-alerts-key kms_key 1.00" in done.stderr
+    assert not any(fresh_sandbox.inventory().values())
+    fresh_sandbox.run("config", "set", "cost.enforce", "false", "--stack", "prod")
+    done = fresh_sandbox.run("preview", "--stack", "prod", "--phase", "1")
+    assert "exceeds the budget of 1 USD" in done.stdout

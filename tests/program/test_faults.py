@@ -1,0 +1,142 @@
+"""What happens when things die in the middle."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.program.harness import TIMEOUT_SECONDS, Sandbox
+
+COMPLETE = {
+    "budgets": ["pyairtable-dev-monthly-budget"],
+    "topics": ["arn:aws:sns:us-east-1:123456789012:pyairtable-dev-cost-alerts"],
+    "subscriptions": ["platform@pyairtable.example"],
+    "dashboards": ["pyairtable-dev-cost-optimization"],
+    "alarms": ["pyairtable-dev-account-wide-estimated-charges", "pyairtable-dev-spend-report-failed"],
+    "log groups": ["/aws/lambda/pyairtable-dev-spend-report"],
+    "rules": ["pyairtable-dev-spend-report"],
+    "functions": ["pyairtable-dev-spend-report"],
+    "roles": ["pyairtable-dev-spend-report"],
+    "aliases": [],
+    "repositories": [],
+    "recorded": ["pyairtable-dev-cost-anomalies", "pyairtable-dev-cost-anomaly-alerts"],
+}
+"""All of phase 1, once each."""
+
+UP = ("up", "--stack", "dev", "--phase", "1")
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds; fail, saying which, when it does not in time."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+def up_in_the_middle(sandbox: Sandbox) -> tuple[subprocess.Popen[str], psutil.Process]:
+    """An up that has begun to create, and its engine."""
+    process = sandbox.start(*UP)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "aws:" in line and "creating" in line:
+            break
+    engines = [child for child in psutil.Process(process.pid).children() if child.name() == "pulumi"]
+    assert len(engines) == 1
+    return process, engines[0]
+
+
+def assert_converges(sandbox: Sandbox) -> None:
+    """The next up ends the work of the one before: everything is there, once, and stays as it is."""
+    sandbox.run(*UP)
+    assert sandbox.inventory() == COMPLETE
+    assert sandbox.plan("--stack", "dev", "--phase", "1") == set()
+
+
+@pytest.mark.parametrize("victim", ["command", "engine", "both"])
+def test_an_up_that_is_killed_in_the_middle_is_ended_by_the_next(fresh_sandbox: Sandbox, victim: str) -> None:
+    process, engine = up_in_the_middle(fresh_sandbox)
+    if victim in ("engine", "both"):
+        engine.kill()
+    if victim in ("command", "both"):
+        process.kill()
+    process.communicate(timeout=TIMEOUT_SECONDS)
+    wait_for(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE, "the engine to end")
+    assert_converges(fresh_sandbox)
+
+
+def test_ctrl_c_ends_an_up_cleanly(fresh_sandbox: Sandbox) -> None:
+    process, engine = up_in_the_middle(fresh_sandbox)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    assert not engine.is_running()
+    assert not list((fresh_sandbox.state / "backend/.pulumi/locks").rglob("*.json")), "the engine let go of its lock"
+    assert_converges(fresh_sandbox)
+
+
+def test_ctrl_c_leaves_nothing_running_but_the_emulator(sandbox: Sandbox) -> None:
+    process, _ = preview_in_the_middle(sandbox)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 130
+    assert ["ministack" in " ".join(p.cmdline()) for p in sandbox.processes()] == [True]
+
+
+def preview_in_the_middle(sandbox: Sandbox) -> tuple[subprocess.Popen[str], psutil.Process]:
+    """A preview whose engine has started."""
+    process = sandbox.start("preview", "--stack", "dev", "--phase", "1")
+    found: list[psutil.Process] = []
+
+    def engine_runs() -> bool:
+        found[:] = psutil.Process(process.pid).children()
+        return bool(found)
+
+    wait_for(engine_runs, "the engine to start")
+    return process, found[0]
+
+
+def test_two_ups_at_once_wait_for_each_other(fresh_sandbox: Sandbox) -> None:
+    process, _ = up_in_the_middle(fresh_sandbox)
+    fresh_sandbox.run(*UP)
+    process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0
+    assert fresh_sandbox.inventory() == COMPLETE
+
+
+def test_what_somebody_deleted_by_hand_comes_back_with_a_refresh(sandbox: Sandbox) -> None:
+    sandbox.run(*UP)
+    sandbox.aws("budgets").delete_budget(AccountId="123456789012", BudgetName="pyairtable-dev-monthly-budget")
+    for process in sandbox.processes():  # a killed emulator is what makes the next up refresh
+        process.kill()
+        process.wait()
+    assert_converges(sandbox)
+
+
+def test_destroy_takes_everything_even_what_is_gone_already(sandbox: Sandbox) -> None:
+    sandbox.run(*UP)
+    sandbox.aws("lambda").delete_function(FunctionName="pyairtable-dev-spend-report")
+    sandbox.run("destroy", "--stack", "dev")
+    assert {kind: names for kind, names in sandbox.inventory().items() if names} == {}
+
+
+def test_two_sandboxes_run_side_by_side(sandbox: Sandbox, fresh_sandbox: Sandbox) -> None:
+    sandbox.run(*UP)
+    fresh_sandbox.run("up", "--stack", "dev", "--phase", "0")
+    assert sandbox.inventory() == COMPLETE
+    assert not any(fresh_sandbox.inventory().values())
+
+
+def test_services_listen_on_loopback_only(sandbox: Sandbox) -> None:
+    sandbox.run(*UP)
+    listening = {
+        connection.laddr.ip
+        for process in sandbox.processes()
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
