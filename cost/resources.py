@@ -43,9 +43,9 @@ class ResourceRecorder:
 
     def record(self, args: pulumi.ResourceTransformationArgs) -> None:
         """Note one resource; changes nothing."""
-        own = _phase_of_types([args.type_])
         parent = args.opts.parent
-        phase = own if own or parent is None else self._phases.get(parent, Phase.NOTHING)
+        # The outermost component owns what is below it, as the first type in a URN does.
+        phase = (parent and self._phases.get(parent)) or _phase_of_types([args.type_])
         self._phases[args.resource] = phase
         self._resources.append(
             Resource(

@@ -87,7 +87,7 @@ class CostSettings(Section):
     """How the estimate is made and what happens when it exceeds the budget."""
 
     enforce: bool = Field(default=True, examples=[True])
-    stacks_per_account: int = Field(default=3, ge=1, le=100, examples=[3])
+    stacks_per_account: int = Field(default=3, strict=True, ge=1, le=100, examples=[3])
     """Stacks that share the account, and with it AWS's free allowances per account."""
 
 
@@ -173,9 +173,8 @@ class Settings(Section):
         for key, value in config.items():
             namespace, _, name = key.partition(":")
             if namespace in ("aws", "kubernetes"):
-                raise SettingsError(
-                    f"{key}: has no effect, the program makes its own providers; remove it and set {PROJECT}:{name}"
-                )
+                instead = f"; set {PROJECT}:region" if name == "region" else ""
+                raise SettingsError(f"{key}: has no effect, the program makes its own providers; remove it{instead}")
             if namespace == PROJECT:
                 values[name] = _as_written(name, value)
         if "stack" in values:
@@ -280,7 +279,7 @@ LONGEST_SHOWN: Final = 60
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
+    text = json.dumps(value, default=str, skipkeys=True)
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
@@ -315,6 +314,8 @@ def _example(location: list[str]) -> str:
 
 def _suggestion(location: list[str]) -> str:
     known = sorted(field.alias or name for name, field in _model_at(location).model_fields.items() if name != "stack")
-    close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
     parent = "".join(f"{part}." for part in location[:-1])
+    if location[-1].partition(".")[0] in known:
+        return f"a setting in a section is set by its path: pulumi config set --path {PROJECT}:{parent}{location[-1]} VALUE"
+    close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
     return f"did you mean {PROJECT}:{parent}{close[0]}?" if close else f"the settings are: {', '.join(known)}"

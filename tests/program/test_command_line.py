@@ -35,7 +35,7 @@ BAD_STACK_FILES = {
     ),
     "the wrong place for the region": (
         "config:\n  aws:region: eu-west-1\n",
-        "aws:region: has no effect, the program makes its own providers; remove it and set pyairtable:region",
+        "aws:region: has no effect, the program makes its own providers; remove it; set pyairtable:region",
     ),
 }
 

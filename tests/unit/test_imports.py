@@ -1,0 +1,66 @@
+"""The program stands alone: who may import what, and where config is read."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.graph import ROOT
+
+PROGRAM = sorted(path for folder in ("infra", "components", "cost") for path in (ROOT / folder).rglob("*.py"))
+COMPONENTS = ROOT / "components"
+HANDLER = COMPONENTS / "cost_foundation" / "spend_reporter" / "handler.py"
+PHASES = [path.name for path in COMPONENTS.iterdir() if (path / "__init__.py").exists()]
+
+of_every_module = pytest.mark.parametrize("path", PROGRAM, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def imports(path: Path) -> set[str]:
+    """Names of all modules that a file imports, and of what it imports from them."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imports_below(path: Path, *packages: str) -> set[str]:
+    return {name for name in imports(path) if any(f"{name}.".startswith(f"{package}.") for package in packages)}
+
+
+@of_every_module
+def test_the_program_needs_neither_the_sandbox_nor_the_automation_api(path: Path) -> None:
+    assert imports_below(path, "sandbox", "pulumi.automation", "tests") == set()
+
+
+@of_every_module
+def test_the_program_talks_to_aws_through_its_provider_only(path: Path) -> None:
+    allowed = {"boto3"} if path == HANDLER else set[str]()
+    assert imports_below(path, "boto3", "botocore") <= allowed
+
+
+@of_every_module
+def test_only_settings_read_config(path: Path) -> None:
+    text = path.read_text()
+    reads = any(way in text for way in ("pulumi.Config", "runtime.config", "get_config"))
+    assert reads == (path == ROOT / "infra" / "settings.py")
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PROGRAM if path.is_relative_to(COMPONENTS)], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_component_knows_neither_the_settings_nor_another_phase(path: Path) -> None:
+    others = [f"components.{phase}" for phase in PHASES if phase not in path.parts]
+    assert imports_below(path, "infra.settings", "infra.program", "cost", *others) == set()
+
+
+def test_no_module_of_the_programs_folder_hides_one_of_pythons() -> None:
+    assert {path.stem for path in (ROOT / "infra").glob("*.py")} & sys.stdlib_module_names == set()
+
+
+def test_the_handler_needs_only_what_the_lambda_runtime_has() -> None:
+    packages = {name.partition(".")[0] for name in imports(HANDLER)}
+    assert packages - sys.stdlib_module_names == {"boto3"}
