@@ -316,6 +316,7 @@ def _suggestion(location: list[str]) -> str:
     known = sorted(field.alias or name for name, field in _model_at(location).model_fields.items() if name != "stack")
     parent = "".join(f"{part}." for part in location[:-1])
     if location[-1].partition(".")[0] in known:
-        return f"a setting in a section is set by its path: pulumi config set --path {PROJECT}:{parent}{location[-1]} VALUE"
+        path = f"{PROJECT}:{parent}{location[-1]}"
+        return f"a setting in a section is set by its path: pulumi config set --path {path} VALUE"
     close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
     return f"did you mean {PROJECT}:{parent}{close[0]}?" if close else f"the settings are: {', '.join(known)}"

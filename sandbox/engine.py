@@ -157,6 +157,7 @@ class Engine:
         return AwsProvider(
             endpoint=backends.aws_endpoint,
             account_id=settings.account_id,
+            region=settings.region,
             records_file=self._state.records,
             version=importlib.metadata.version("pulumi-aws"),
             hint=backends.log_hint,
@@ -171,7 +172,10 @@ class Engine:
         self, config: Config, settings: Settings, backends: Backends, extra: Mapping[str, str] | None = None
     ) -> Generator[auto.Stack]:
         work = self._work_folder(config)
-        with serving(self.aws_provider(settings, backends)) as port:
+        provider = self.aws_provider(settings, backends)
+        warm_up = threading.Thread(target=provider.warm_up)
+        warm_up.start()  # while the engine starts
+        with serving(provider) as port:
             workspace = auto.LocalWorkspace(
                 work_dir=str(work),
                 pulumi_home=str(self._state.pulumi_home),
@@ -193,6 +197,7 @@ class Engine:
             except auto.CommandError as error:
                 raise SandboxError(_last_words(str(error))) from None
             finally:
+                warm_up.join()
                 self._command.extra_arguments.clear()
 
     def _work_folder(self, config: Config) -> Path:

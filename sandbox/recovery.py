@@ -46,7 +46,7 @@ def _ids(engine: Engine, pending: list[Mapping[str, Any]], settings: Settings, b
         if operation["type"] != "creating":
             continue
         resource = operation["resource"]
-        id = provider.find(resource["type"], settings.region, resource.get("inputs", {}))
+        id = provider.find(resource["type"], resource.get("inputs", {}))
         if id is not None:
             engine.say(
                 f"importing {resource['urn'].rpartition('::')[2]}: it was made, and the update died before noting it"

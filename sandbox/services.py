@@ -92,6 +92,7 @@ def start(
             if time.monotonic() > deadline:
                 raise SandboxError(f"starting {name}: no answer within {START_SECONDS} s; its log is {log}")
             time.sleep(0.05)
+        process.returncode = 0  # it outlives this command on purpose; without this Python warns that it still runs
         return service
     except BaseException:
         _end(psutil.Process(process.pid)) if process.poll() is None else None

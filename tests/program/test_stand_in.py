@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -207,7 +206,10 @@ def test_default_tags_are_merged_and_a_change_of_them_is_an_update(cloud: Cloud)
 
 
 def test_secrets_stay_marked_in_the_state(cloud: Cloud) -> None:
-    cloud.up("secret", lambda provider: topic("secret", display_name=pulumi.Output.secret("hidden words"))(provider))
+    def program(provider: aws.Provider) -> None:
+        topic("secret", display_name=pulumi.Output.secret("hidden words"))(provider)
+
+    cloud.up("secret", program)
     assert "hidden words" not in json.dumps(cloud.engine("secret", lambda _: None).deployment())
     assert "hidden words" not in "\n".join(cloud.lines)
 
@@ -224,16 +226,16 @@ def test_a_change_by_hand_is_found_by_a_refresh_and_put_right_by_the_next_up(clo
 
 
 def test_a_resource_that_is_half_made_is_taken_back(cloud: Cloud) -> None:
-    retention = raw("aws:cloudwatch/logGroup:LogGroup", {"name": "half", "retentionInDays": 2})  # AWS knows no 2 days
+    # AWS keeps logs for certain numbers of days only, and two is none of them.
+    retention = raw("aws:cloudwatch/logGroup:LogGroup", {"name": "half", "retentionInDays": 2})
     with pytest.raises(SandboxError):
         cloud.up("half", retention)
     assert _client(cloud, "logs").describe_log_groups(logGroupNamePrefix="half")["logGroups"] == []
 
 
 def test_errors_name_the_resource_and_the_logs(cloud: Cloud) -> None:
-    program = raw("aws:lambda/permission:Permission", {
-        "statementId": "s", "action": "lambda:InvokeFunction", "function": "no-such", "principal": "events.amazonaws.com",
-    })  # fmt: skip
+    permission = {"statementId": "s", "action": "lambda:InvokeFunction", "function": "no-such", "principal": "x.aws"}
+    program = raw("aws:lambda/permission:Permission", permission)
     with pytest.raises(SandboxError):
         cloud.up("errors", program)
     assert "creating aws:lambda/permission:Permission raw: " in "\n".join(cloud.lines)

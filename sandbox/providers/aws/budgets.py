@@ -10,6 +10,7 @@ class Budget(Handler):
     """aws:budgets/budget:Budget; the id is `account:name`."""
 
     type = "aws:budgets/budget:Budget"
+    service = "budgets"
     replace_on = frozenset({"accountId", "name"})
     computed = ("accountId", "arn", "timePeriodStart", "timePeriodEnd")
     name = "name"
@@ -17,7 +18,7 @@ class Budget(Handler):
 
     def create(self, inputs: Properties) -> str:
         account_id = inputs.get("accountId") or self.aws.account_id
-        self.aws.client("budgets").create_budget(
+        self.client.create_budget(
             AccountId=account_id,
             Budget=_budget(inputs),
             NotificationsWithSubscribers=[
@@ -29,7 +30,7 @@ class Budget(Handler):
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
         account_id, name = id.split(":")
-        client = self.aws.client("budgets")
+        client = self.client
         answer = absent(lambda: client.describe_budget(AccountId=account_id, BudgetName=name), "NotFoundException")
         if answer is None:
             return None
@@ -54,7 +55,7 @@ class Budget(Handler):
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
         account_id, name = id.split(":")
-        client = self.aws.client("budgets")
+        client = self.client
         client.update_budget(AccountId=account_id, NewBudget=_budget(new))
         if old.get("notifications") != new.get("notifications"):
             current = client.describe_notifications_for_budget(AccountId=account_id, BudgetName=name)["Notifications"]
@@ -72,13 +73,13 @@ class Budget(Handler):
 
     def delete(self, id: str, state: Properties) -> None:
         account_id, name = id.split(":")
-        self.aws.client("budgets").delete_budget(AccountId=account_id, BudgetName=name)
+        self.client.delete_budget(AccountId=account_id, BudgetName=name)
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(f"{inputs.get('accountId') or self.aws.account_id}:{inputs['name']}")
 
     def _read_notification(self, account_id: str, name: str, notification: dict[str, Any]) -> Properties:
-        subscribers = self.aws.client("budgets").describe_subscribers_for_notification(
+        subscribers = self.client.describe_subscribers_for_notification(
             AccountId=account_id, BudgetName=name, Notification=_without_state(notification)
         )["Subscribers"]
         by_type = {

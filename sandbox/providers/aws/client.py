@@ -35,7 +35,7 @@ class Aws:
             aws_secret_access_key="test",  # noqa: S106 — the emulator checks no signatures
             region_name=region,
         )
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -46,7 +46,7 @@ class Aws:
             if service not in self._clients:
                 client = self._session.client(
                     service,
-                    endpoint_url=self._endpoint,
+                    endpoint_url=self.endpoint,
                     config=Config(retries={"max_attempts": 2}, connect_timeout=5, read_timeout=30),
                 )
                 client.meta.events.register("before-parameter-build.*.*", self._check_request)

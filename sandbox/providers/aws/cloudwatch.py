@@ -11,19 +11,18 @@ class Dashboard(Handler):
     """aws:cloudwatch/dashboard:Dashboard; the id is the name."""
 
     type = "aws:cloudwatch/dashboard:Dashboard"
+    service = "cloudwatch"
     replace_on = frozenset({"dashboardName"})
     computed = ("dashboardArn",)
     name = "dashboardName"
 
     def create(self, inputs: Properties) -> str:
-        self.aws.client("cloudwatch").put_dashboard(
-            DashboardName=inputs["dashboardName"], DashboardBody=inputs["dashboardBody"]
-        )
+        self.client.put_dashboard(DashboardName=inputs["dashboardName"], DashboardBody=inputs["dashboardBody"])
         return inputs["dashboardName"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
         answer = absent(
-            lambda: self.aws.client("cloudwatch").get_dashboard(DashboardName=id),
+            lambda: self.client.get_dashboard(DashboardName=id),
             "ResourceNotFound",
             "DashboardNotFoundError",
         )
@@ -39,7 +38,7 @@ class Dashboard(Handler):
         self.create(new)
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("cloudwatch").delete_dashboards(DashboardNames=[id])
+        self.client.delete_dashboards(DashboardNames=[id])
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(inputs["dashboardName"])
@@ -67,6 +66,7 @@ class MetricAlarm(Handler):
     """aws:cloudwatch/metricAlarm:MetricAlarm; the id is the name."""
 
     type = "aws:cloudwatch/metricAlarm:MetricAlarm"
+    service = "cloudwatch"
     defaults: ClassVar[Properties] = {"actionsEnabled": True, "treatMissingData": "missing"}
     replace_on = frozenset({"name"})
     computed = ("arn",)
@@ -82,11 +82,11 @@ class MetricAlarm(Handler):
         }
         if isinstance(request.get("Dimensions"), dict):
             request["Dimensions"] = [{"Name": k, "Value": v} for k, v in request["Dimensions"].items()]
-        self.aws.client("cloudwatch").put_metric_alarm(AlarmName=inputs["name"], **request)
+        self.client.put_metric_alarm(AlarmName=inputs["name"], **request)
         return inputs["name"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        alarms = self.aws.client("cloudwatch").describe_alarms(AlarmNames=[id])["MetricAlarms"]
+        alarms = self.client.describe_alarms(AlarmNames=[id])["MetricAlarms"]
         if not alarms:
             return None
         alarm = {**alarms[0], "Dimensions": {d["Name"]: d["Value"] for d in alarms[0].get("Dimensions", [])}}
@@ -100,7 +100,7 @@ class MetricAlarm(Handler):
         self.create(new)
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("cloudwatch").delete_alarms(AlarmNames=[id])
+        self.client.delete_alarms(AlarmNames=[id])
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(inputs["name"])
@@ -110,21 +110,22 @@ class LogGroup(Handler):
     """aws:cloudwatch/logGroup:LogGroup; the id is the name."""
 
     type = "aws:cloudwatch/logGroup:LogGroup"
+    service = "logs"
     replace_on = frozenset({"name", "kmsKeyId"})
     computed = ("arn",)
     name = "name"
     tag_api = TagApi(service="logs", target="resourceArn", tags="tags", keys="tagKeys", form="map")
 
     def create(self, inputs: Properties) -> str:
-        self.aws.client("logs").create_log_group(logGroupName=inputs["name"])
+        self.client.create_log_group(logGroupName=inputs["name"])
         return inputs["name"]
 
     def configure(self, id: str, inputs: Properties) -> None:
         if "retentionInDays" in inputs:
-            self.aws.client("logs").put_retention_policy(logGroupName=id, retentionInDays=inputs["retentionInDays"])
+            self.client.put_retention_policy(logGroupName=id, retentionInDays=inputs["retentionInDays"])
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        for group in self.aws.client("logs").describe_log_groups(logGroupNamePrefix=id)["logGroups"]:
+        for group in self.client.describe_log_groups(logGroupNamePrefix=id)["logGroups"]:
             if group["logGroupName"] == id:
                 return {
                     "arn": group["arn"].removesuffix(":*"),
@@ -137,10 +138,10 @@ class LogGroup(Handler):
         if "retentionInDays" in new:
             self.configure(id, new)
         elif "retentionInDays" in old:
-            self.aws.client("logs").delete_retention_policy(logGroupName=id)
+            self.client.delete_retention_policy(logGroupName=id)
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("logs").delete_log_group(logGroupName=id)
+        self.client.delete_log_group(logGroupName=id)
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(inputs["name"])
@@ -150,6 +151,7 @@ class EventRule(Handler):
     """aws:cloudwatch/eventRule:EventRule on the default bus; the id is the name."""
 
     type = "aws:cloudwatch/eventRule:EventRule"
+    service = "events"
     defaults: ClassVar[Properties] = {"state": "ENABLED"}
     replace_on = frozenset({"name", "eventBusName"})
     computed = ("arn",)
@@ -157,11 +159,11 @@ class EventRule(Handler):
     tag_api = TagApi(service="events")
 
     def create(self, inputs: Properties) -> str:
-        self.aws.client("events").put_rule(**pascal(without(inputs, "tags")))
+        self.client.put_rule(**pascal(without(inputs, "tags")))
         return inputs["name"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        rule = absent(lambda: self.aws.client("events").describe_rule(Name=id), "ResourceNotFoundException")
+        rule = absent(lambda: self.client.describe_rule(Name=id), "ResourceNotFoundException")
         if rule is None:
             return None
         return {
@@ -177,7 +179,7 @@ class EventRule(Handler):
         self.create(new)
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("events").delete_rule(Name=id)
+        self.client.delete_rule(Name=id)
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(inputs["name"])
@@ -187,13 +189,12 @@ class EventTarget(Handler):
     """aws:cloudwatch/eventTarget:EventTarget on the default bus; the id is `rule-target`."""
 
     type = "aws:cloudwatch/eventTarget:EventTarget"
+    service = "events"
     replace_on = frozenset({"rule", "targetId", "eventBusName"})
 
     def create(self, inputs: Properties) -> str:
         target = pascal(without(inputs, "rule", "targetId"))
-        answer = self.aws.client("events").put_targets(
-            Rule=inputs["rule"], Targets=[{"Id": inputs["targetId"], **target}]
-        )
+        answer = self.client.put_targets(Rule=inputs["rule"], Targets=[{"Id": inputs["targetId"], **target}])
         if answer["FailedEntryCount"]:
             raise ProviderError(f"EventBridge refused the target: {answer['FailedEntries']}")
         return f"{inputs['rule']}-{inputs['targetId']}"
@@ -203,9 +204,7 @@ class EventTarget(Handler):
             raise ProviderError(
                 f"the stand-in cannot import the event target {id}: rule and target look alike in its id"
             )
-        answer = absent(
-            lambda: self.aws.client("events").list_targets_by_rule(Rule=inputs["rule"]), "ResourceNotFoundException"
-        )
+        answer = absent(lambda: self.client.list_targets_by_rule(Rule=inputs["rule"]), "ResourceNotFoundException")
         for target in answer["Targets"] if answer else []:
             if target["Id"] == inputs["targetId"]:
                 return {"rule": inputs["rule"], "targetId": target["Id"], "arn": target["Arn"]}
@@ -215,7 +214,7 @@ class EventTarget(Handler):
         self.create(new)
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("events").remove_targets(Rule=state["rule"], Ids=[state["targetId"]])
+        self.client.remove_targets(Rule=state["rule"], Ids=[state["targetId"]])
 
     def find(self, inputs: Properties) -> str | None:
         return f"{inputs['rule']}-{inputs['targetId']}" if self.read("", inputs) else None

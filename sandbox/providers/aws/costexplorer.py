@@ -13,6 +13,7 @@ from sandbox.providers.wire import Properties
 class Recorded(Handler):
     """A type that exists in the provider's own store only; the id is the ARN."""
 
+    service = "ce"
     replace_on = frozenset({"name"})
     computed = ("arn",)
     name = "name"
@@ -64,7 +65,7 @@ class AnomalyMonitor(Recorded):
             monitor["MonitorDimension"] = inputs["monitorDimension"]
         if "monitorSpecification" in inputs:
             monitor["MonitorSpecification"] = json.loads(inputs["monitorSpecification"])
-        self.aws.client("ce").create_anomaly_monitor(AnomalyMonitor=monitor)
+        self.client.create_anomaly_monitor(AnomalyMonitor=monitor)
 
 
 class AnomalySubscription(Recorded):
@@ -75,7 +76,7 @@ class AnomalySubscription(Recorded):
     noun = "anomalysubscription"
 
     def request(self, inputs: Properties) -> None:
-        self.aws.client("ce").create_anomaly_subscription(
+        self.client.create_anomaly_subscription(
             AnomalySubscription={
                 "SubscriptionName": inputs["name"],
                 "Frequency": inputs["frequency"],

@@ -10,6 +10,7 @@ class Repository(Handler):
     """aws:ecr/repository:Repository; the id is the name."""
 
     type = "aws:ecr/repository:Repository"
+    service = "ecr"
     defaults: ClassVar[Properties] = {
         "imageTagMutability": "MUTABLE",
         "imageScanningConfiguration": {"scanOnPush": False},
@@ -20,7 +21,7 @@ class Repository(Handler):
     tag_api = TagApi(service="ecr", target="resourceArn", tags="tags", keys="tagKeys")
 
     def create(self, inputs: Properties) -> str:
-        self.aws.client("ecr").create_repository(
+        self.client.create_repository(
             repositoryName=inputs["name"],
             imageTagMutability=inputs.get("imageTagMutability", "MUTABLE"),
             imageScanningConfiguration=inputs.get("imageScanningConfiguration", {"scanOnPush": False}),
@@ -28,9 +29,7 @@ class Repository(Handler):
         return inputs["name"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        answer = absent(
-            lambda: self.aws.client("ecr").describe_repositories(repositoryNames=[id]), "RepositoryNotFoundException"
-        )
+        answer = absent(lambda: self.client.describe_repositories(repositoryNames=[id]), "RepositoryNotFoundException")
         if answer is None:
             return None
         repository = answer["repositories"][0]
@@ -45,7 +44,7 @@ class Repository(Handler):
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
-        client = self.aws.client("ecr")
+        client = self.client
         client.put_image_tag_mutability(repositoryName=id, imageTagMutability=new.get("imageTagMutability", "MUTABLE"))
         client.put_image_scanning_configuration(
             repositoryName=id,
@@ -53,7 +52,7 @@ class Repository(Handler):
         )
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("ecr").delete_repository(repositoryName=id, force=state.get("forceDelete", False))
+        self.client.delete_repository(repositoryName=id, force=state.get("forceDelete", False))
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(inputs["name"])
@@ -63,18 +62,17 @@ class LifecyclePolicy(Handler):
     """aws:ecr/lifecyclePolicy:LifecyclePolicy; the id is the repository's name."""
 
     type = "aws:ecr/lifecyclePolicy:LifecyclePolicy"
+    service = "ecr"
     replace_on = frozenset({"repository"})
     computed = ("registryId",)
 
     def create(self, inputs: Properties) -> str:
-        self.aws.client("ecr").put_lifecycle_policy(
-            repositoryName=inputs["repository"], lifecyclePolicyText=inputs["policy"]
-        )
+        self.client.put_lifecycle_policy(repositoryName=inputs["repository"], lifecyclePolicyText=inputs["policy"])
         return inputs["repository"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
         policy = absent(
-            lambda: self.aws.client("ecr").get_lifecycle_policy(repositoryName=id),
+            lambda: self.client.get_lifecycle_policy(repositoryName=id),
             "LifecyclePolicyNotFoundException",
             "RepositoryNotFoundException",
         )
@@ -86,7 +84,7 @@ class LifecyclePolicy(Handler):
         self.create(new)
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("ecr").delete_lifecycle_policy(repositoryName=id)
+        self.client.delete_lifecycle_policy(repositoryName=id)
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(inputs["repository"])

@@ -47,6 +47,8 @@ class Handler(ABC):
     """One type of resource. A handler translates; checking, diffing and state are the provider's."""
 
     type: ClassVar[str]
+    service: ClassVar[str]
+    """boto3's name of the service."""
     replace_on: ClassVar[frozenset[str]] = frozenset()
     """Inputs that AWS cannot change in place."""
     defaults: ClassVar[Properties] = {}
@@ -59,6 +61,11 @@ class Handler(ABC):
 
     def __init__(self, aws: Aws) -> None:
         self.aws = aws
+
+    @property
+    def client(self) -> Any:
+        """The service's client."""
+        return self.aws.client(self.service)
 
     @abstractmethod
     def create(self, inputs: Properties) -> str:

@@ -8,6 +8,7 @@ class Role(Handler):
     """aws:iam/role:Role; the id is the name."""
 
     type = "aws:iam/role:Role"
+    service = "iam"
     replace_on = frozenset({"name", "path"})
     computed = ("arn", "uniqueId", "createDate")
     name = "name"
@@ -16,7 +17,7 @@ class Role(Handler):
     )
 
     def create(self, inputs: Properties) -> str:
-        self.aws.client("iam").create_role(
+        self.client.create_role(
             RoleName=inputs["name"],
             AssumeRolePolicyDocument=inputs["assumeRolePolicy"],
             Description=inputs.get("description", ""),
@@ -24,7 +25,7 @@ class Role(Handler):
         return inputs["name"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        answer = absent(lambda: self.aws.client("iam").get_role(RoleName=id), "NoSuchEntity")
+        answer = absent(lambda: self.client.get_role(RoleName=id), "NoSuchEntity")
         if answer is None:
             return None
         role = answer["Role"]
@@ -38,14 +39,14 @@ class Role(Handler):
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
-        client = self.aws.client("iam")
+        client = self.client
         if old.get("assumeRolePolicy") != new.get("assumeRolePolicy"):
             client.update_assume_role_policy(RoleName=id, PolicyDocument=new["assumeRolePolicy"])
         if old.get("description") != new.get("description"):
             client.update_role(RoleName=id, Description=new.get("description", ""))
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("iam").delete_role(RoleName=id)
+        self.client.delete_role(RoleName=id)
 
     def tag_target(self, id: str, state: Properties) -> str:
         return id
@@ -58,18 +59,17 @@ class RolePolicy(Handler):
     """aws:iam/rolePolicy:RolePolicy; the id is `role:name`."""
 
     type = "aws:iam/rolePolicy:RolePolicy"
+    service = "iam"
     replace_on = frozenset({"name", "role"})
     name = "name"
 
     def create(self, inputs: Properties) -> str:
-        self.aws.client("iam").put_role_policy(
-            RoleName=inputs["role"], PolicyName=inputs["name"], PolicyDocument=inputs["policy"]
-        )
+        self.client.put_role_policy(RoleName=inputs["role"], PolicyName=inputs["name"], PolicyDocument=inputs["policy"])
         return f"{inputs['role']}:{inputs['name']}"
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
         role, name = id.split(":")
-        answer = absent(lambda: self.aws.client("iam").get_role_policy(RoleName=role, PolicyName=name), "NoSuchEntity")
+        answer = absent(lambda: self.client.get_role_policy(RoleName=role, PolicyName=name), "NoSuchEntity")
         if answer is None:
             return None
         return {"role": role, "name": name, "policy": policy_text(answer["PolicyDocument"])}
@@ -79,7 +79,7 @@ class RolePolicy(Handler):
 
     def delete(self, id: str, state: Properties) -> None:
         role, name = id.split(":")
-        self.aws.client("iam").delete_role_policy(RoleName=role, PolicyName=name)
+        self.client.delete_role_policy(RoleName=role, PolicyName=name)
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(f"{inputs['role']}:{inputs['name']}")

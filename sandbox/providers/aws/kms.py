@@ -10,6 +10,7 @@ class Key(Handler):
     """aws:kms/key:Key. Deleting schedules the deletion, as AWS does; a key in its waiting period counts as gone."""
 
     type = "aws:kms/key:Key"
+    service = "kms"
     defaults: ClassVar[Properties] = {"enableKeyRotation": False}
     computed = ("arn", "keyId")
     tag_api = TagApi(
@@ -20,14 +21,14 @@ class Key(Handler):
         request: dict[str, Any] = {"Description": inputs.get("description", "")}
         if "policy" in inputs:
             request["Policy"] = inputs["policy"]
-        return self.aws.client("kms").create_key(**request)["KeyMetadata"]["KeyId"]
+        return self.client.create_key(**request)["KeyMetadata"]["KeyId"]
 
     def configure(self, id: str, inputs: Properties) -> None:
         if inputs.get("enableKeyRotation"):
-            self.aws.client("kms").enable_key_rotation(KeyId=id)
+            self.client.enable_key_rotation(KeyId=id)
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        client = self.aws.client("kms")
+        client = self.client
         answer = absent(lambda: client.describe_key(KeyId=id), "NotFoundException")
         if answer is None or answer["KeyMetadata"]["KeyState"] == "PendingDeletion":
             return None
@@ -42,7 +43,7 @@ class Key(Handler):
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
-        client = self.aws.client("kms")
+        client = self.client
         if old.get("description") != new.get("description"):
             client.update_key_description(KeyId=id, Description=new.get("description", ""))
         if old.get("policy") != new.get("policy"):
@@ -51,16 +52,14 @@ class Key(Handler):
             (client.enable_key_rotation if new.get("enableKeyRotation") else client.disable_key_rotation)(KeyId=id)
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("kms").schedule_key_deletion(
-            KeyId=id, PendingWindowInDays=state.get("deletionWindowInDays", 30)
-        )
+        self.client.schedule_key_deletion(KeyId=id, PendingWindowInDays=state.get("deletionWindowInDays", 30))
 
     def tag_target(self, id: str, state: Properties) -> str:
         return id
 
     def find(self, inputs: Properties) -> str | None:
         """Keys have no name: the description, which the program makes unique per stack, tells them apart."""
-        client = self.aws.client("kms")
+        client = self.client
         for page in client.get_paginator("list_keys").paginate():
             for key in page["Keys"]:
                 found = self.read(key["KeyId"], {})
@@ -73,16 +72,17 @@ class Alias(Handler):
     """aws:kms/alias:Alias; the id is the name."""
 
     type = "aws:kms/alias:Alias"
+    service = "kms"
     replace_on = frozenset({"name"})
     computed = ("arn", "targetKeyArn")
     name = "name"
 
     def create(self, inputs: Properties) -> str:
-        self.aws.client("kms").create_alias(AliasName=inputs["name"], TargetKeyId=inputs["targetKeyId"])
+        self.client.create_alias(AliasName=inputs["name"], TargetKeyId=inputs["targetKeyId"])
         return inputs["name"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        for page in self.aws.client("kms").get_paginator("list_aliases").paginate():
+        for page in self.client.get_paginator("list_aliases").paginate():
             for alias in page["Aliases"]:
                 if alias["AliasName"] == id:
                     key_id = alias["TargetKeyId"]
@@ -95,10 +95,10 @@ class Alias(Handler):
         return None
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
-        self.aws.client("kms").update_alias(AliasName=id, TargetKeyId=new["targetKeyId"])
+        self.client.update_alias(AliasName=id, TargetKeyId=new["targetKeyId"])
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("kms").delete_alias(AliasName=id)
+        self.client.delete_alias(AliasName=id)
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(inputs["name"])

@@ -16,6 +16,7 @@ class Function(Handler):
     """aws:lambda/function:Function with code from an archive of single files; the id is the name."""
 
     type = "aws:lambda/function:Function"
+    service = "lambda"
     defaults: ClassVar[Properties] = {"memorySize": 128, "timeout": 3, "architectures": ["x86_64"]}
     replace_on = frozenset({"name"})
     computed = ("arn", "invokeArn", "lastModified", "codeSha256", "version")
@@ -26,7 +27,7 @@ class Function(Handler):
         unknown = inputs.keys() - {*CONFIGURATION, "name", "code", "architectures", "tags"}
         if unknown:
             raise ProviderError(f"the stand-in's functions do not do {', '.join(sorted(unknown))}")
-        self.aws.client("lambda").create_function(
+        self.client.create_function(
             FunctionName=inputs["name"],
             Code={"ZipFile": _zip(inputs["code"])},
             **pascal({key: inputs[key] for key in ("architectures",) if key in inputs}),
@@ -35,7 +36,7 @@ class Function(Handler):
         return inputs["name"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        answer = absent(lambda: self.aws.client("lambda").get_function(FunctionName=id), "ResourceNotFoundException")
+        answer = absent(lambda: self.client.get_function(FunctionName=id), "ResourceNotFoundException")
         if answer is None:
             return None
         function = answer["Configuration"]
@@ -55,7 +56,7 @@ class Function(Handler):
         }
 
     def update(self, id: str, old: Properties, new: Properties) -> None:
-        client = self.aws.client("lambda")
+        client = self.client
         if not same(old.get("code"), new.get("code")) or old.get("architectures") != new.get("architectures"):
             client.update_function_code(
                 FunctionName=id, ZipFile=_zip(new["code"]), Architectures=new.get("architectures", ["x86_64"])
@@ -65,7 +66,7 @@ class Function(Handler):
         )
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("lambda").delete_function(FunctionName=id)
+        self.client.delete_function(FunctionName=id)
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(inputs["name"])
@@ -75,19 +76,18 @@ class Permission(Handler):
     """aws:lambda/permission:Permission; the id is the statement's."""
 
     type = "aws:lambda/permission:Permission"
+    service = "lambda"
     replace_on = frozenset({"action", "function", "principal", "sourceArn", "sourceAccount", "statementId"})
     name = "statementId"
 
     def create(self, inputs: Properties) -> str:
-        self.aws.client("lambda").add_permission(FunctionName=inputs["function"], **pascal(without(inputs, "function")))
+        self.client.add_permission(FunctionName=inputs["function"], **pascal(without(inputs, "function")))
         return inputs["statementId"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
         if not inputs:
             raise ProviderError(f"the stand-in cannot import the permission {id}: its id does not name the function")
-        answer = absent(
-            lambda: self.aws.client("lambda").get_policy(FunctionName=inputs["function"]), "ResourceNotFoundException"
-        )
+        answer = absent(lambda: self.client.get_policy(FunctionName=inputs["function"]), "ResourceNotFoundException")
         statements: list[dict[str, Any]] = json.loads(answer["Policy"])["Statement"] if answer else []
         for statement in statements:
             if statement["Sid"] == id:
@@ -103,7 +103,7 @@ class Permission(Handler):
         raise AssertionError("every property of a permission is in replace_on")
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("lambda").remove_permission(FunctionName=state["function"], StatementId=id)
+        self.client.remove_permission(FunctionName=state["function"], StatementId=id)
 
     def find(self, inputs: Properties) -> str | None:
         return inputs["statementId"] if self.read(inputs["statementId"], inputs) else None

@@ -18,7 +18,7 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from sandbox.providers.aws.client import Aws
 from sandbox.providers.aws.handler import Handler
-from sandbox.providers.aws.table import handlers
+from sandbox.providers.aws.table import SERVICES, handlers
 from sandbox.providers.errors import ProviderError
 from sandbox.providers.records import Records
 from sandbox.providers.schema import input_types, problems
@@ -51,13 +51,19 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
     `account_id` is the account that the sandbox's credentials belong to; `hint` ends every error message.
     """
 
-    def __init__(self, *, endpoint: str, account_id: str, records_file: Path, version: str, hint: str = "") -> None:
-        self._endpoint = endpoint
-        self._account_id = account_id
+    def __init__(
+        self, *, endpoint: str, account_id: str, region: str, records_file: Path, version: str, hint: str = ""
+    ) -> None:
+        self._aws = Aws(endpoint, account_id, region)
         self._records = Records(records_file)
         self._version = version
         self._hint = hint
         self._configured: dict[str, _Configured] = {}
+
+    def warm_up(self) -> None:
+        """Load the services' models, which takes half a second, before the engine asks for anything."""
+        for service in ("sts", *SERVICES):
+            self._aws.client(service)
 
     # The handshake
 
@@ -91,7 +97,8 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Configure(self, request: Any, context: grpc.ServicerContext) -> provider_pb2.ConfigureResponse:
         def configure() -> provider_pb2.ConfigureResponse:
             options = from_struct(request.args)
-            aws = Aws(self._endpoint, self._account_id, options["region"])
+            region = options["region"]
+            aws = self._aws if region == self._aws.region else Aws(self._aws.endpoint, self._aws.account_id, region)
             allowed = json.loads(options.get("allowedAccountIds", "[]"))
             account_id = aws.client("sts").get_caller_identity()["Account"]
             if allowed and account_id not in allowed:
@@ -214,12 +221,12 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
 
         return self._answer(context, _doing("deleting", request), delete)
 
-    def find(self, type: str, region: str, inputs: Properties) -> str | None:
+    def find(self, type: str, inputs: Properties) -> str | None:
         """Id of the resource that a create with these inputs has made, if there is one; for recovery after a crash.
 
         A component or a provider exists in the state only, so for those there is none.
         """
-        handler = handlers(Aws(self._endpoint, self._account_id, region), self._records).get(type)
+        handler = handlers(self._aws, self._records).get(type)
         return handler.find(inputs) if handler else None
 
     # Helpers

@@ -10,6 +10,7 @@ class Topic(Handler):
     """aws:sns/topic:Topic; the id is the ARN."""
 
     type = "aws:sns/topic:Topic"
+    service = "sns"
     replace_on = frozenset({"name"})
     computed = ("arn", "owner", "policy")
     name = "name"
@@ -17,12 +18,10 @@ class Topic(Handler):
 
     def create(self, inputs: Properties) -> str:
         attributes = {name: inputs[key] for key, name in ATTRIBUTES.items() if key in inputs}
-        return self.aws.client("sns").create_topic(Name=inputs["name"], Attributes=attributes)["TopicArn"]
+        return self.client.create_topic(Name=inputs["name"], Attributes=attributes)["TopicArn"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        answer = absent(
-            lambda: self.aws.client("sns").get_topic_attributes(TopicArn=id), "NotFound", "NotFoundException"
-        )
+        answer = absent(lambda: self.client.get_topic_attributes(TopicArn=id), "NotFound", "NotFoundException")
         if answer is None:
             return None
         attributes = answer["Attributes"]
@@ -37,12 +36,10 @@ class Topic(Handler):
     def update(self, id: str, old: Properties, new: Properties) -> None:
         for key, name in ATTRIBUTES.items():
             if old.get(key) != new.get(key):
-                self.aws.client("sns").set_topic_attributes(
-                    TopicArn=id, AttributeName=name, AttributeValue=new.get(key, "")
-                )
+                self.client.set_topic_attributes(TopicArn=id, AttributeName=name, AttributeValue=new.get(key, ""))
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("sns").delete_topic(TopicArn=id)
+        self.client.delete_topic(TopicArn=id)
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(f"arn:aws:sns:{self.aws.region}:{self.aws.account_id}:{inputs['name']}")
@@ -52,6 +49,7 @@ class TopicPolicy(Handler):
     """aws:sns/topicPolicy:TopicPolicy; the id is the topic's ARN."""
 
     type = "aws:sns/topicPolicy:TopicPolicy"
+    service = "sns"
     replace_on = frozenset({"arn"})
     computed = ("owner",)
 
@@ -60,9 +58,7 @@ class TopicPolicy(Handler):
         return inputs["arn"]
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        answer = absent(
-            lambda: self.aws.client("sns").get_topic_attributes(TopicArn=id), "NotFound", "NotFoundException"
-        )
+        answer = absent(lambda: self.client.get_topic_attributes(TopicArn=id), "NotFound", "NotFoundException")
         if answer is None:
             return None
         return {
@@ -87,18 +83,19 @@ class TopicPolicy(Handler):
         return self.find_by_read(inputs["arn"])
 
     def _set(self, arn: str, policy: str) -> None:
-        self.aws.client("sns").set_topic_attributes(TopicArn=arn, AttributeName="Policy", AttributeValue=policy)
+        self.client.set_topic_attributes(TopicArn=arn, AttributeName="Policy", AttributeValue=policy)
 
 
 class TopicSubscription(Handler):
     """aws:sns/topicSubscription:TopicSubscription; the id is the ARN. The emulator confirms e-mail; AWS waits."""
 
     type = "aws:sns/topicSubscription:TopicSubscription"
+    service = "sns"
     replace_on = frozenset({"topic", "protocol", "endpoint"})
     computed = ("arn", "ownerId")
 
     def create(self, inputs: Properties) -> str:
-        return self.aws.client("sns").subscribe(
+        return self.client.subscribe(
             TopicArn=inputs["topic"],
             Protocol=inputs["protocol"],
             Endpoint=inputs["endpoint"],
@@ -122,7 +119,7 @@ class TopicSubscription(Handler):
         raise AssertionError("every property of a subscription is in replace_on")
 
     def delete(self, id: str, state: Properties) -> None:
-        self.aws.client("sns").unsubscribe(SubscriptionArn=id)
+        self.client.unsubscribe(SubscriptionArn=id)
 
     def find(self, inputs: Properties) -> str | None:
         for subscription in self._subscriptions(inputs["topic"]):
@@ -132,6 +129,6 @@ class TopicSubscription(Handler):
 
     def _subscriptions(self, topic: str) -> list[dict[str, str]]:
         answer = absent(
-            lambda: self.aws.client("sns").list_subscriptions_by_topic(TopicArn=topic), "NotFound", "NotFoundException"
+            lambda: self.client.list_subscriptions_by_topic(TopicArn=topic), "NotFound", "NotFoundException"
         )
         return answer["Subscriptions"] if answer else []

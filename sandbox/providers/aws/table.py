@@ -27,6 +27,10 @@ EMULATED: tuple[type[Handler], ...] = (
 RECORDED: tuple[type[costexplorer.Recorded], ...] = (costexplorer.AnomalyMonitor, costexplorer.AnomalySubscription)
 
 
+SERVICES = tuple(sorted({kind.service for kind in (*EMULATED, *RECORDED)}))
+"""boto3's names of the services behind all of them."""
+
+
 def handlers(aws: Aws, records: Records) -> dict[str, Handler]:
     """Every handler by its type's token."""
     made = [*(kind(aws) for kind in EMULATED), *(kind(aws, records) for kind in RECORDED)]

@@ -1,0 +1,85 @@
+"""`make bench`: measure, print, and write bench/results.json."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results.json"
+ROUNDS = 7
+PREVIEW_LIMIT = 1.3
+"""The program's own share of a preview may be three tenths of what engine and imports take anyway."""
+
+
+def main() -> int:
+    """Run every benchmark; 1 when a ratio exceeds its limit."""
+    with tempfile.TemporaryDirectory(prefix="pyairtable-bench-") as folder:
+        sandbox = [sys.executable, "-m", "sandbox", "--state-dir", folder]
+        try:
+            measured = {"preview": preview(folder), "start": start(folder, sandbox)}
+        finally:
+            run([*sandbox, "stop"])
+    results = {
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "rounds": ROUNDS,
+        **measured,
+    }
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+    return 0 if measured["preview"]["ratio"] <= PREVIEW_LIMIT else 1
+
+
+def preview(folder: str) -> dict[str, Any]:
+    """Seconds of a whole preview process of dev at phase 1, against the same process with an empty program."""
+    commands = {kind: [sys.executable, "-m", "bench.preview", kind, folder] for kind in ("floor", "program")}
+    loaded = {kind: json.loads(run(command)) for kind, command in commands.items()}  # also warms the disk's cache
+    if loaded["floor"] != loaded["program"]:
+        different = sorted(set(loaded["floor"]) ^ set(loaded["program"]))
+        raise SystemExit(f"measuring the preview: floor and program load different modules: {', '.join(different)}")
+    return compared("preview of dev at phase 1", {kind: lambda c=command: run(c) for kind, command in commands.items()})
+
+
+def start(folder: str, sandbox: list[str]) -> dict[str, Any]:
+    """Seconds of a command that finds the sandbox stopped and starts it, against one that finds it running."""
+    shown = [*sandbox, "preview", "--stack", "dev", "--phase", "0"]
+    del folder
+
+    def stopped_first() -> None:
+        run([*sandbox, "stop"])
+        run(shown)
+
+    return compared("warm start of the sandbox", {"floor": lambda: run(shown), "program": stopped_first})
+
+
+def compared(title: str, calls: dict[str, Callable[[], object]]) -> dict[str, Any]:
+    """Median seconds of floor and program, taken in turns, and their ratio."""
+    seconds: dict[str, list[float]] = {kind: [] for kind in calls}
+    for round_ in range(ROUNDS):
+        print(f"{title}: round {round_ + 1} of {ROUNDS}", file=sys.stderr)
+        for kind, call in calls.items():
+            began = time.perf_counter()
+            call()
+            seconds[kind].append(time.perf_counter() - began)
+    medians = {kind: statistics.median(values) for kind, values in seconds.items()}
+    return {
+        "floor_seconds": round(medians["floor"], 3),
+        "seconds": round(medians["program"], 3),
+        "ratio": round(medians["program"] / medians["floor"], 3),
+    }
+
+
+def run(command: list[str]) -> str:
+    """Output of a command that must succeed."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
