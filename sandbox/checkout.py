@@ -1,6 +1,6 @@
 """The checkout as the user edits it: its stack files, read at every run and never written, and overrides over them."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +109,13 @@ def without(config: Config, key: str) -> Config:
 
 
 def _without(config: Config, path: list[str]) -> Config:
+    if path[0] not in config:
+        raise KeyError(path[0])
     rest = {key: value for key, value in config.items() if key != path[0]}
     if len(path) == 1:
-        config[path[0]]  # a KeyError when it is not there
         return rest
-    below = _without(config[path[0]], path[1:])
+    below = config[path[0]]
+    below = _without(below if isinstance(below, dict) else {}, path[1:])
     return {**rest, path[0]: below} if below else rest
 
 
@@ -169,7 +171,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key: object = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key} stands here twice", key_node.start_mark)
             seen.add(key)

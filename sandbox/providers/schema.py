@@ -42,10 +42,9 @@ def input_types(token: str) -> Mapping[str, Any]:
 
 def problems(token: str, inputs: Properties) -> list[tuple[str, str]]:
     """Misspelt names and wrong types among the inputs, at any depth: (path, what is wrong)."""
+    known = input_types(token)
     return [
-        problem
-        for name, value in inputs.items()
-        for problem in _property_problems(name, name, value, input_types(token), token)
+        problem for name, value in inputs.items() for problem in _property_problems(name, name, value, known, token)
     ]
 
 

@@ -16,9 +16,6 @@ from sandbox.providers.aws.client import Aws
 from sandbox.state import State
 from sandbox.tools import TOOLS, find
 
-# When the engine ends a program early, the SDK leaves its event loop as it stands.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 CONFIG: dict[str, Any] = {
     "pyairtable:phase": 1,
     "pyairtable:accountId": "123456789012",
