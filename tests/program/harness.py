@@ -97,13 +97,19 @@ class Sandbox:
                     found.append(process)
         return found
 
+    def untouched(self) -> bool:
+        """Whether nothing was started and nothing written but empty folders."""
+        files = [path for path in self.state.rglob("*") if path.is_file()]
+        return not files and not self.processes()
+
     @contextlib.contextmanager
     def stopping(self) -> Generator["Sandbox"]:
         """Stop everything at the end, and see that it has."""
         try:
             yield self
         finally:
-            self.run("stop")
+            if (self.state / "services.json").exists():
+                self.run("stop")
             assert self.processes() == []
 
     def inventory(self) -> dict[str, list[str]]:

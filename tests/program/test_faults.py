@@ -37,6 +37,11 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
+def children(process: subprocess.Popen[str], word: str) -> list[psutil.Process]:
+    """Processes that a command has started, by a word of their command line."""
+    return [child for child in psutil.Process(process.pid).children() if word in " ".join(child.cmdline())]
+
+
 def up_in_the_middle(sandbox: Sandbox) -> tuple[subprocess.Popen[str], psutil.Process]:
     """An up that has begun to create, and its engine."""
     process = sandbox.start(*UP)
@@ -44,9 +49,8 @@ def up_in_the_middle(sandbox: Sandbox) -> tuple[subprocess.Popen[str], psutil.Pr
     for line in process.stdout:
         if "aws:" in line and "creating" in line:
             break
-    engines = [child for child in psutil.Process(process.pid).children() if child.name() == "pulumi"]
-    assert len(engines) == 1
-    return process, engines[0]
+    (engine,) = children(process, "pulumi")
+    return process, engine
 
 
 def assert_converges(sandbox: Sandbox) -> None:
@@ -80,24 +84,27 @@ def test_ctrl_c_ends_an_up_cleanly(fresh_sandbox: Sandbox) -> None:
 
 
 def test_ctrl_c_leaves_nothing_running_but_the_emulator(sandbox: Sandbox) -> None:
-    process, _ = preview_in_the_middle(sandbox)
+    process = preview_in_the_middle(sandbox)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 130
     assert ["ministack" in " ".join(p.cmdline()) for p in sandbox.processes()] == [True]
 
 
-def preview_in_the_middle(sandbox: Sandbox) -> tuple[subprocess.Popen[str], psutil.Process]:
+def preview_in_the_middle(sandbox: Sandbox) -> subprocess.Popen[str]:
     """A preview whose engine has started."""
     process = sandbox.start("preview", "--stack", "dev", "--phase", "1")
-    found: list[psutil.Process] = []
+    wait_for(lambda: bool(children(process, "pulumi")), "the engine to start")
+    return process
 
-    def engine_runs() -> bool:
-        found[:] = psutil.Process(process.pid).children()
-        return bool(found)
 
-    wait_for(engine_runs, "the engine to start")
-    return process, found[0]
+def test_ctrl_c_while_the_emulator_starts_leaves_no_emulator(fresh_sandbox: Sandbox) -> None:
+    process = fresh_sandbox.start(*UP)
+    wait_for(lambda: bool(children(process, "ministack")), "the emulator to start")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 130
+    assert fresh_sandbox.processes() == []
 
 
 def test_two_ups_at_once_wait_for_each_other(fresh_sandbox: Sandbox) -> None:

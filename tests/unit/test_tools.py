@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ GO_MOD = "module pyairtable/tools/hello\n\ngo 1.21\n\n// require example.com/hel
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of modules with the source of one tool, and a cache of its own."""
+    go_cache = subprocess.run(["go", "env", "GOCACHE"], capture_output=True, text=True, check=True).stdout.strip()
+    monkeypatch.setenv("GOCACHE", go_cache)  # Go's own follows XDG_CACHE_HOME, and would start cold each time
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "modules" / "hello"
     folder.mkdir(parents=True)
