@@ -23,7 +23,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pyairtable-bench-") as folder:
         sandbox = [sys.executable, "-m", "sandbox", "--state-dir", folder]
         try:
-            measured = {"preview": preview(folder), "start": start(folder, sandbox)}
+            measured = {"preview": preview(folder), "start": start(sandbox)}
         finally:
             run([*sandbox, "stop"])
     results = {
@@ -47,10 +47,9 @@ def preview(folder: str) -> dict[str, Any]:
     return compared("preview of dev at phase 1", {kind: lambda c=command: run(c) for kind, command in commands.items()})
 
 
-def start(folder: str, sandbox: list[str]) -> dict[str, Any]:
+def start(sandbox: list[str]) -> dict[str, Any]:
     """Seconds of a command that finds the sandbox stopped and starts it, against one that finds it running."""
     shown = [*sandbox, "preview", "--stack", "dev", "--phase", "0"]
-    del folder
 
     def stopped_first() -> None:
         run([*sandbox, "stop"])

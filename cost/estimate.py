@@ -87,8 +87,8 @@ def require_within_budget(estimate: Estimate, budget_usd: Decimal, *, enforce: b
     largest = ", ".join(f"{line.resource} {line.price} {line.usd.quantize(CENT)}" for line in estimate.largest(3))
     message = (
         f"the estimate of {estimate.total_usd} USD a month exceeds the budget of {budget_usd} USD; largest: {largest}; "
-        "make the stack smaller, raise pyairtable:monthlyBudgetUsd, or only warn: "
-        "pulumi config set --path pyairtable:cost.enforce false"
+        "make the stack smaller, raise pyairtable:monthlyBudgetUsd, or only warn, with "
+        "pyairtable:cost.enforce: false"
     )
     if enforce:
         raise OverBudgetError(message)

@@ -22,7 +22,7 @@ ACCOUNT_WIDE_LIMIT_USD: Final = 98 + 150 + 395
 
 STACK_NAME: Final = r"^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$"
 ACCOUNT_ID: Final = r"^\d{12}$"
-EMAIL: Final = r"^[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}$"
+EMAIL: Final = r"^[A-Za-z0-9_%+-]+(\.[A-Za-z0-9_%+-]+)*@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}$"
 HOST_NAME: Final = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$"
 REPOSITORY_NAME: Final = r"^[a-z0-9]+([._-][a-z0-9]+)*$"
 TAG_VALUE: Final = r"^[A-Za-z0-9 _.:/=+@-]{1,64}$"
@@ -194,7 +194,7 @@ def _environment_of(stack: str) -> str:
     if environment not in ENVIRONMENTS:
         raise SettingsError(
             f"{PROJECT}:environment: is missing and the stack's name, {stack}, does not end in one of "
-            f"{', '.join(ENVIRONMENTS)}; set it: pulumi config set {PROJECT}:environment dev"
+            f"{', '.join(ENVIRONMENTS)}; for example {PROJECT}:environment: dev"
         )
     return environment
 
@@ -316,7 +316,8 @@ def _suggestion(location: list[str]) -> str:
     known = sorted(field.alias or name for name, field in _model_at(location).model_fields.items() if name != "stack")
     parent = "".join(f"{part}." for part in location[:-1])
     if location[-1].partition(".")[0] in known:
-        path = f"{PROJECT}:{parent}{location[-1]}"
-        return f"a setting in a section is set by its path: pulumi config set --path {path} VALUE"
+        section, _, rest = location[-1].partition(".")
+        path = f"{PROJECT}:{parent}{section}"
+        return f"write it as {path}: {{{rest}: ...}}, or set it by its path: pulumi config set --path {path}.{rest} ..."
     close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
     return f"did you mean {PROJECT}:{parent}{close[0]}?" if close else f"the settings are: {', '.join(known)}"

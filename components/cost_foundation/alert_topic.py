@@ -1,5 +1,6 @@
 """AlertTopic: the SNS topic that everything about cost is announced on (runbook step 1.2)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,15 @@ import pulumi_aws as aws
 from components.cost_foundation.tags import TAGS
 from infra.naming import Names
 
-PUBLISHERS = {
+PUBLISHERS: Mapping[str, tuple[str, str | None]] = {
     "Budgets": ("budgets.amazonaws.com", "arn:aws:budgets::{account_id}:*"),
-    "CostAnomalyDetection": ("costalerts.amazonaws.com", "arn:aws:ce::{account_id}:anomalysubscription/*"),
+    "CostAnomalyDetection": ("costalerts.amazonaws.com", None),
     "CloudWatchAlarms": ("cloudwatch.amazonaws.com", "arn:aws:cloudwatch:{region}:{account_id}:alarm:*"),
 }
-"""The services that may publish: service principal and the ARNs they publish on behalf of."""
+"""The services that may publish: service principal, and the ARNs they publish on behalf of.
+
+AWS documents no source ARN for Cost Anomaly Detection; a condition on a key that is not sent would refuse every alert.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +123,9 @@ def _key_policy(args: AlertTopicArgs) -> dict[str, Any]:
     }
 
 
-def _on_behalf_of(args: AlertTopicArgs, source: str) -> dict[str, dict[str, str]]:
+def _on_behalf_of(args: AlertTopicArgs, source: str | None) -> dict[str, dict[str, str]]:
     """Only for this account: otherwise anyone's budget could use our topic (the confused deputy)."""
-    return {
-        "StringEquals": {"aws:SourceAccount": args.account_id},
-        "ArnLike": {"aws:SourceArn": source.format(account_id=args.account_id, region=args.region)},
-    }
+    condition = {"StringEquals": {"aws:SourceAccount": args.account_id}}
+    if source:
+        condition["ArnLike"] = {"aws:SourceArn": source.format(account_id=args.account_id, region=args.region)}
+    return condition

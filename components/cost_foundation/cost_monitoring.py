@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -67,7 +68,7 @@ class CostMonitoring(pulumi.ComponentResource):
             f"{name}-anomalies",
             name=args.names.of("cost-anomalies"),
             monitor_type="CUSTOM",
-            monitor_specification=json.dumps({"Tags": {"Key": "Stack", "Values": [args.names.stack]}}),
+            monitor_specification=json.dumps(_of_stack(args.names.stack)),
             tags=TAGS,
             opts=child,
         )
@@ -110,3 +111,19 @@ class CostMonitoring(pulumi.ComponentResource):
 
         self.budget_name = budget.name
         self.register_outputs({"budget_name": self.budget_name})
+
+
+def _of_stack(stack: str) -> dict[str, Any]:
+    """The expression in the words in which AWS gives it back, every null spelled out.
+
+    The provider compares it as text with what AWS says, and cannot change a monitor: an expression without the nulls
+    would replace the monitor, and lose what it has learnt, with every update.
+    """
+    return {
+        "And": None,
+        "CostCategories": None,
+        "Dimensions": None,
+        "Not": None,
+        "Or": None,
+        "Tags": {"Key": "Stack", "MatchOptions": None, "Values": [stack]},
+    }

@@ -9,6 +9,7 @@ GRID_WIDTH = 24
 """CloudWatch lays widgets out on a grid of 24 columns."""
 
 DAY = 86_400
+SHOWN_DAYS = 31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,4 +98,5 @@ def dashboard_body(rows: Sequence[Row]) -> str:
             for column, widget in enumerate(row.widgets)
         ]
         top += row.height
-    return json.dumps({"widgets": widgets})
+    # CloudWatch would show the last three hours, and shorten the periods to fit: nothing, of figures that come daily.
+    return json.dumps({"start": f"-P{SHOWN_DAYS}D", "periodOverride": "inherit", "widgets": widgets})

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 import threading
 import types
 import typing
@@ -28,22 +29,35 @@ def input_types(token: str) -> Mapping[str, Any]:
     Raises:
         ProviderError: the SDK has no such resource.
     """
+    return _types.input_type_types(_args_class(token))
+
+
+@cache
+def required_inputs(token: str) -> frozenset[str]:
+    """CamelCase names of the inputs that a resource cannot do without."""
+    args = _args_class(token)
+    names = _types.input_type_py_to_pulumi_names(args)
+    parameters = inspect.signature(args.__init__).parameters
+    return frozenset(names[name] for name in names if parameters[name].default is inspect.Parameter.empty)
+
+
+def _args_class(token: str) -> type:
     package, module, name = token.split(":")
     module = module.partition("/")[0]
     if module == "lambda":  # a keyword of Python
         module = "lambda_"
     try:
         with IMPORTING:
-            args: type = getattr(importlib.import_module(f"pulumi_{package}.{module}"), f"{name}Args")
+            return getattr(importlib.import_module(f"pulumi_{package}.{module}"), f"{name}Args")
     except (ImportError, AttributeError):
         raise ProviderError(f"the SDK has no resource {token}") from None
-    return _types.input_type_types(args)
 
 
 def problems(token: str, inputs: Properties) -> list[tuple[str, str]]:
     """Misspelt names and wrong types among the inputs, at any depth: (path, what is wrong)."""
     known = input_types(token)
-    return [
+    missing = [(name, f"{token} needs {name}") for name in sorted(required_inputs(token) - inputs.keys())]
+    return missing + [
         problem for name, value in inputs.items() for problem in _property_problems(name, name, value, known, token)
     ]
 

@@ -65,3 +65,8 @@ def test_thresholds_are_horizontal_annotations() -> None:
 
 def test_bounds_are_those_of_the_left_axis() -> None:
     assert metric_widget(y_axis=(0, 120)).render()["properties"]["yAxis"] == {"left": {"min": 0, "max": 120}}
+
+
+def test_a_month_is_shown_in_the_periods_that_the_widgets_ask_for() -> None:
+    body = json.loads(dashboard_body([]))
+    assert (body["start"], body["periodOverride"]) == ("-P31D", "inherit")

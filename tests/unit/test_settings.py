@@ -88,7 +88,7 @@ BAD = [
         "environment",
         ABSENT,
         "is missing and the stack's name, alice, does not end in one of dev, staging, prod",
-        "set it: pulumi config set pyairtable:environment dev",
+        "for example pyairtable:environment: dev",
         stack="alice",
     ),
     Bad("stack's name in upper case", "stack", ABSENT, 'not "Alice-dev"', NEW_STACK, stack="Alice-dev"),

@@ -83,7 +83,7 @@ def usage_request(start: str, end: str, **more: Any) -> dict[str, Any]:
 def forecast_request(start: str, end: str) -> dict[str, Any]:
     return {
         "TimePeriod": {"Start": start, "End": end},
-        "Granularity": "MONTHLY",
+        "Granularity": "DAILY",
         "Metric": "UNBLENDED_COST",
         "Filter": FILTER,
     }
@@ -98,7 +98,7 @@ def budget_answer(amount: str) -> dict[str, Any]:
         "Budget": {
             "BudgetName": BUDGET_NAME,
             "BudgetLimit": {"Amount": amount, "Unit": "USD"},
-            "TimeUnit": "MONTHLY",
+            "TimeUnit": "DAILY",
             "BudgetType": "COST",
         }
     }

@@ -88,7 +88,7 @@ def forecast(cost_explorer: Any, stack: str, today: date, spend: Spend) -> Decim
     try:
         answer = cost_explorer.get_cost_forecast(
             TimePeriod={"Start": today.isoformat(), "End": next_month.isoformat()},
-            Granularity="MONTHLY",
+            Granularity="DAILY",
             Metric="UNBLENDED_COST",
             Filter=_by_stack(stack),
         )

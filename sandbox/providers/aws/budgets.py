@@ -3,6 +3,7 @@
 from typing import Any
 
 from sandbox.providers.aws.handler import Handler, TagApi, absent
+from sandbox.providers.errors import ProviderError
 from sandbox.providers.wire import Properties
 
 
@@ -10,6 +11,19 @@ class Budget(Handler):
     """aws:budgets/budget:Budget; the id is `account:name`."""
 
     type = "aws:budgets/budget:Budget"
+    supported = frozenset(
+        {
+            "accountId",
+            "name",
+            "budgetType",
+            "timeUnit",
+            "limitAmount",
+            "limitUnit",
+            "metrics",
+            "filterExpression",
+            "notifications",
+        }
+    )
     service = "budgets"
     replace_on = frozenset({"accountId", "name"})
     computed = ("accountId", "arn", "timePeriodStart", "timePeriodEnd")
@@ -103,7 +117,9 @@ def _budget(inputs: Properties) -> dict[str, Any]:
         "BudgetLimit": {"Amount": inputs["limitAmount"], "Unit": inputs["limitUnit"]},
     }
     if "filterExpression" in inputs:
-        tags = inputs["filterExpression"]["tags"]
+        tags = inputs["filterExpression"].get("tags")
+        if tags is None:
+            raise ProviderError("the stand-in's budgets filter by tags only")
         budget["FilterExpression"] = {"Tags": {"Key": tags["key"], "Values": tags["values"]}}
         budget["Metrics"] = [inputs["metrics"]]
     return budget

@@ -5,11 +5,13 @@ a string must have, which range a number. The official provider and AWS refuse w
 in a preview already, where values that AWS has yet to compute count as right.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import boto3
+import botocore.session
 import botocore.validate
 import regex
 from botocore.config import Config
@@ -23,6 +25,14 @@ class RequestIsValidError(Exception):
     """Raised in place of sending by clients of a dry run."""
 
 
+NOTHING_OF_THE_USERS = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+"""Where botocore would look for the user's own AWS settings."""
+
+
 class Aws:
     """Clients of one account and region at the emulator; safe to use from several threads."""
 
@@ -30,6 +40,7 @@ class Aws:
         self.account_id = account_id
         self.region = region
         self._session = boto3.Session(
+            botocore_session=botocore.session.Session(session_vars=NOTHING_OF_THE_USERS),
             # The emulator takes an access key of twelve digits for the account id.
             aws_access_key_id=account_id,
             aws_secret_access_key="test",  # noqa: S106 — the emulator checks no signatures
@@ -47,7 +58,7 @@ class Aws:
                 client = self._session.client(
                     service,
                     endpoint_url=self.endpoint,
-                    config=Config(retries={"max_attempts": 2}, connect_timeout=5, read_timeout=30),
+                    config=Config(retries={"max_attempts": 2}, connect_timeout=5, read_timeout=30, proxies={}),
                 )
                 client.meta.events.register("before-parameter-build.*.*", self._check_request)
                 self._clients[service] = client

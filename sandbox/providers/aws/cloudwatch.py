@@ -11,6 +11,7 @@ class Dashboard(Handler):
     """aws:cloudwatch/dashboard:Dashboard; the id is the name."""
 
     type = "aws:cloudwatch/dashboard:Dashboard"
+    supported = frozenset({"dashboardName", "dashboardBody"})
     service = "cloudwatch"
     replace_on = frozenset({"dashboardName"})
     computed = ("dashboardArn",)
@@ -66,6 +67,7 @@ class MetricAlarm(Handler):
     """aws:cloudwatch/metricAlarm:MetricAlarm; the id is the name."""
 
     type = "aws:cloudwatch/metricAlarm:MetricAlarm"
+    supported = frozenset({"name", *ALARM_PROPERTIES})
     service = "cloudwatch"
     defaults: ClassVar[Properties] = {"actionsEnabled": True, "treatMissingData": "missing"}
     replace_on = frozenset({"name"})
@@ -74,9 +76,6 @@ class MetricAlarm(Handler):
     tag_api = TagApi(service="cloudwatch")
 
     def create(self, inputs: Properties) -> str:
-        unknown = inputs.keys() - ALARM_PROPERTIES.keys() - {"name", "tags"}
-        if unknown:
-            raise ProviderError(f"the stand-in's alarms do not do {', '.join(sorted(unknown))}")
         request: dict[str, Any] = {
             ALARM_PROPERTIES[key]: value for key, value in without(inputs, "name", "tags").items()
         }
@@ -110,8 +109,9 @@ class LogGroup(Handler):
     """aws:cloudwatch/logGroup:LogGroup; the id is the name."""
 
     type = "aws:cloudwatch/logGroup:LogGroup"
+    supported = frozenset({"name", "retentionInDays"})
     service = "logs"
-    replace_on = frozenset({"name", "kmsKeyId"})
+    replace_on = frozenset({"name"})
     computed = ("arn",)
     name = "name"
     tag_api = TagApi(service="logs", target="resourceArn", tags="tags", keys="tagKeys", form="map")
@@ -151,9 +151,10 @@ class EventRule(Handler):
     """aws:cloudwatch/eventRule:EventRule on the default bus; the id is the name."""
 
     type = "aws:cloudwatch/eventRule:EventRule"
+    supported = frozenset({"name", "description", "scheduleExpression", "eventPattern", "state"})
     service = "events"
     defaults: ClassVar[Properties] = {"state": "ENABLED"}
-    replace_on = frozenset({"name", "eventBusName"})
+    replace_on = frozenset({"name"})
     computed = ("arn",)
     name = "name"
     tag_api = TagApi(service="events")
@@ -189,8 +190,9 @@ class EventTarget(Handler):
     """aws:cloudwatch/eventTarget:EventTarget on the default bus; the id is `rule-target`."""
 
     type = "aws:cloudwatch/eventTarget:EventTarget"
+    supported = frozenset({"rule", "targetId", "arn"})
     service = "events"
-    replace_on = frozenset({"rule", "targetId", "eventBusName"})
+    replace_on = frozenset({"rule", "targetId"})
 
     def create(self, inputs: Properties) -> str:
         target = pascal(without(inputs, "rule", "targetId"))

@@ -56,6 +56,7 @@ class AnomalyMonitor(Recorded):
     """aws:costexplorer/anomalyMonitor:AnomalyMonitor."""
 
     type = "aws:costexplorer/anomalyMonitor:AnomalyMonitor"
+    supported = frozenset({"name", "monitorType", "monitorDimension", "monitorSpecification"})
     replace_on = frozenset({"monitorType", "monitorDimension", "monitorSpecification"})
     noun = "anomalymonitor"
 
@@ -64,15 +65,23 @@ class AnomalyMonitor(Recorded):
         if "monitorDimension" in inputs:
             monitor["MonitorDimension"] = inputs["monitorDimension"]
         if "monitorSpecification" in inputs:
-            monitor["MonitorSpecification"] = json.loads(inputs["monitorSpecification"])
+            monitor["MonitorSpecification"] = _without_nulls(json.loads(inputs["monitorSpecification"]))
         self.client.create_anomaly_monitor(AnomalyMonitor=monitor)
+
+    def read(self, id: str, inputs: Properties) -> Properties | None:
+        """With the specification in AWS's own words, in which the official provider sees every other as a change."""
+        monitor = super().read(id, inputs)
+        if monitor and "monitorSpecification" in monitor:
+            monitor["monitorSpecification"] = json.dumps(_in_full(json.loads(monitor["monitorSpecification"])))
+        return monitor
 
 
 class AnomalySubscription(Recorded):
     """aws:costexplorer/anomalySubscription:AnomalySubscription."""
 
     type = "aws:costexplorer/anomalySubscription:AnomalySubscription"
-    replace_on = frozenset({"accountId", "name"})
+    supported = frozenset({"name", "frequency", "monitorArnLists", "subscribers", "thresholdExpression"})
+    replace_on = frozenset({"name"})
     noun = "anomalysubscription"
 
     def request(self, inputs: Properties) -> None:
@@ -85,6 +94,26 @@ class AnomalySubscription(Recorded):
                 "ThresholdExpression": _expression(inputs["thresholdExpression"]),
             }
         )
+
+
+def _without_nulls(expression: dict[str, Any]) -> dict[str, Any]:
+    return {k: _without_nulls(v) if isinstance(v, dict) else v for k, v in expression.items() if v is not None}
+
+
+def _in_full(expression: dict[str, Any]) -> dict[str, Any]:
+    """An expression with every operator that it does not use as null."""
+    filled: dict[str, Any] = dict.fromkeys(("And", "CostCategories", "Dimensions", "Not", "Or", "Tags"))
+    for key, value in expression.items():
+        match key:
+            case "And" | "Or" if value is not None:
+                filled[key] = [_in_full(part) for part in value]
+            case "Not" if value is not None:
+                filled[key] = _in_full(value)
+            case "CostCategories" | "Dimensions" | "Tags" if value is not None:
+                filled[key] = {"MatchOptions": None, **value}
+            case _:
+                filled[key] = value
+    return filled
 
 
 def _expression(expression: Properties) -> dict[str, Any]:

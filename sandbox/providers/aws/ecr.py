@@ -10,12 +10,13 @@ class Repository(Handler):
     """aws:ecr/repository:Repository; the id is the name."""
 
     type = "aws:ecr/repository:Repository"
+    supported = frozenset({"name", "imageTagMutability", "imageScanningConfiguration", "forceDelete"})
     service = "ecr"
     defaults: ClassVar[Properties] = {
         "imageTagMutability": "MUTABLE",
         "imageScanningConfiguration": {"scanOnPush": False},
     }
-    replace_on = frozenset({"name", "encryptionConfigurations"})
+    replace_on = frozenset({"name"})
     computed = ("arn", "registryId", "repositoryUrl")
     name = "name"
     tag_api = TagApi(service="ecr", target="resourceArn", tags="tags", keys="tagKeys")
@@ -62,6 +63,7 @@ class LifecyclePolicy(Handler):
     """aws:ecr/lifecyclePolicy:LifecyclePolicy; the id is the repository's name."""
 
     type = "aws:ecr/lifecyclePolicy:LifecyclePolicy"
+    supported = frozenset({"repository", "policy"})
     service = "ecr"
     replace_on = frozenset({"repository"})
     computed = ("registryId",)

@@ -49,6 +49,8 @@ class Handler(ABC):
     type: ClassVar[str]
     service: ClassVar[str]
     """boto3's name of the service."""
+    supported: ClassVar[frozenset[str]]
+    """Inputs that the handler carries out, besides tags; it refuses the others rather than drop them."""
     replace_on: ClassVar[frozenset[str]] = frozenset()
     """Inputs that AWS cannot change in place."""
     defaults: ClassVar[Properties] = {}

@@ -8,8 +8,9 @@ class Role(Handler):
     """aws:iam/role:Role; the id is the name."""
 
     type = "aws:iam/role:Role"
+    supported = frozenset({"name", "assumeRolePolicy", "description"})
     service = "iam"
-    replace_on = frozenset({"name", "path"})
+    replace_on = frozenset({"name"})
     computed = ("arn", "uniqueId", "createDate")
     name = "name"
     tag_api = TagApi(
@@ -59,6 +60,7 @@ class RolePolicy(Handler):
     """aws:iam/rolePolicy:RolePolicy; the id is `role:name`."""
 
     type = "aws:iam/rolePolicy:RolePolicy"
+    supported = frozenset({"name", "role", "policy"})
     service = "iam"
     replace_on = frozenset({"name", "role"})
     name = "name"

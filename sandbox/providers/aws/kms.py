@@ -10,6 +10,7 @@ class Key(Handler):
     """aws:kms/key:Key. Deleting schedules the deletion, as AWS does; a key in its waiting period counts as gone."""
 
     type = "aws:kms/key:Key"
+    supported = frozenset({"description", "policy", "enableKeyRotation", "deletionWindowInDays"})
     service = "kms"
     defaults: ClassVar[Properties] = {"enableKeyRotation": False}
     computed = ("arn", "keyId")
@@ -72,6 +73,7 @@ class Alias(Handler):
     """aws:kms/alias:Alias; the id is the name."""
 
     type = "aws:kms/alias:Alias"
+    supported = frozenset({"name", "targetKeyId"})
     service = "kms"
     replace_on = frozenset({"name"})
     computed = ("arn", "targetKeyArn")

@@ -16,6 +16,7 @@ class Function(Handler):
     """aws:lambda/function:Function with code from an archive of single files; the id is the name."""
 
     type = "aws:lambda/function:Function"
+    supported = frozenset({"name", "code", "architectures", *CONFIGURATION})
     service = "lambda"
     defaults: ClassVar[Properties] = {"memorySize": 128, "timeout": 3, "architectures": ["x86_64"]}
     replace_on = frozenset({"name"})
@@ -24,9 +25,6 @@ class Function(Handler):
     tag_api = TagApi(service="lambda", target="Resource", list_call="list_tags", form="map")
 
     def create(self, inputs: Properties) -> str:
-        unknown = inputs.keys() - {*CONFIGURATION, "name", "code", "architectures", "tags"}
-        if unknown:
-            raise ProviderError(f"the stand-in's functions do not do {', '.join(sorted(unknown))}")
         self.client.create_function(
             FunctionName=inputs["name"],
             Code={"ZipFile": _zip(inputs["code"])},
@@ -76,6 +74,7 @@ class Permission(Handler):
     """aws:lambda/permission:Permission; the id is the statement's."""
 
     type = "aws:lambda/permission:Permission"
+    supported = frozenset({"action", "function", "principal", "sourceArn", "sourceAccount", "statementId"})
     service = "lambda"
     replace_on = frozenset({"action", "function", "principal", "sourceArn", "sourceAccount", "statementId"})
     name = "statementId"

@@ -125,6 +125,10 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
             handler = self._handler(context, request)
             news = from_struct(request.news)
             failures = problems(handler.type, news)
+            failures += [
+                (key, f"the sandbox's stand-in for {handler.type} does not do {key}")
+                for key in sorted(news.keys() & input_types(handler.type).keys() - handler.supported - {"tags"})
+            ]
             if handler.name and handler.name not in news:
                 failures.append((handler.name, f"the sandbox wants {handler.name} given; AWS would make one up"))
             return provider_pb2.CheckResponse(

@@ -10,6 +10,7 @@ class Topic(Handler):
     """aws:sns/topic:Topic; the id is the ARN."""
 
     type = "aws:sns/topic:Topic"
+    supported = frozenset({"name", "displayName", "kmsMasterKeyId"})
     service = "sns"
     replace_on = frozenset({"name"})
     computed = ("arn", "owner", "policy")
@@ -49,6 +50,7 @@ class TopicPolicy(Handler):
     """aws:sns/topicPolicy:TopicPolicy; the id is the topic's ARN."""
 
     type = "aws:sns/topicPolicy:TopicPolicy"
+    supported = frozenset({"arn", "policy"})
     service = "sns"
     replace_on = frozenset({"arn"})
     computed = ("owner",)
@@ -90,6 +92,7 @@ class TopicSubscription(Handler):
     """aws:sns/topicSubscription:TopicSubscription; the id is the ARN. The emulator confirms e-mail; AWS waits."""
 
     type = "aws:sns/topicSubscription:TopicSubscription"
+    supported = frozenset({"topic", "protocol", "endpoint"})
     service = "sns"
     replace_on = frozenset({"topic", "protocol", "endpoint"})
     computed = ("arn", "ownerId")
