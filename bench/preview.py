@@ -22,7 +22,7 @@ def main(kind: str, folder: str) -> None:
     state = State(Path(folder))
     state.prepare()
     with state.locked():
-        service, _ = emulator.ensure(state)
+        service = emulator.ensure(state)
     config, settings = checkout.effective(state, "dev", 1)
     backends = Backends(aws_endpoint=emulator.endpoint(service), log_hint="")
     program, stack = (run_program, "dev") if kind == "program" else (load_what_the_program_loads, "floor-dev")

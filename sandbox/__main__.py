@@ -1,5 +1,21 @@
-"""`python -m sandbox` is `sandbox`."""
+"""The `sandbox` command, also as `python -m sandbox`: an interrupt, however early, ends it with exit code 130."""
 
-from sandbox.cli import main
+import signal
+import sys
 
-main(prog_name="sandbox")
+
+def run() -> None:
+    """Run the command line. A closed terminal and a request to end count as interrupts."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        from sandbox.cli import main  # takes half a second
+
+        main(prog_name="sandbox")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,13 +1,15 @@
 """The checkout as the user edits it: its stack files, read at every run and never written, and overrides over them."""
 
-from collections.abc import Hashable, Mapping
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from infra.naming import PROJECT
-from infra.settings import Settings, SettingsError
+from infra.settings import MEANINGS, STACK_NAME, Settings, SettingsError
 from sandbox.errors import BadInputError
 from sandbox.state import State
 
@@ -23,7 +25,8 @@ def stack_file(stack: str) -> Path:
 
 def stacks() -> list[str]:
     """Stacks that have a stack file."""
-    return sorted(path.name.split(".")[1] for path in ROOT.glob("Pulumi.*.yaml"))
+    names = (path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in ROOT.glob("Pulumi.*.yaml"))
+    return sorted(name for name in names if re.fullmatch(STACK_NAME, name))
 
 
 def stack_config(stack: str) -> Config:
@@ -32,18 +35,20 @@ def stack_config(stack: str) -> Config:
     Raises:
         BadInputError: there is no such file, or it is not a stack file; says where and what.
     """
+    if not re.fullmatch(STACK_NAME, stack):
+        raise BadInputError(f"reading the stack {json.dumps(stack[:60])}: a stack's name is {MEANINGS[STACK_NAME]}")
     path = stack_file(stack)
     if not path.is_file():
         known = ", ".join(stacks()) or "none"
         raise BadInputError(
             f"reading the stack {stack}: there is no {path.name}; the stacks are {known}; copy one's file to make it"
         )
-    content = _load(path)
+    content = load_yaml(path)
     config: object = content.get("config")
     if not isinstance(config, dict) or not config:
         raise BadInputError(f"reading {path.name}: it has no `config:` with the stack's settings below it")
     for key in config:
-        if not isinstance(key, str) or ":" not in key:
+        if ":" not in key:
             raise BadInputError(f"reading {path.name}: the key {key} has no namespace; write {PROJECT}:{key}")
     return config
 
@@ -51,7 +56,7 @@ def stack_config(stack: str) -> Config:
 def overrides(state: State, stack: str) -> Config:
     """The sandbox's own config of a stack."""
     path = _overrides_file(state, stack)
-    return _load(path) if path.exists() else {}
+    return load_yaml(path) if path.exists() else {}
 
 
 def write_overrides(state: State, stack: str, config: Config) -> None:
@@ -150,29 +155,49 @@ def _overrides_file(state: State, stack: str) -> Path:
     return state.overrides / f"{stack}.yaml"
 
 
-def _load(path: Path) -> Config:
+def load_yaml(path: Path) -> Config:
+    """Content of a YAML file that is a mapping of text to values.
+
+    Raises:
+        BadInputError: it is not; says where and what.
+    """
     try:
-        content = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)  # noqa: S506
+        content = parse_yaml(path.read_text())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         hint = "; indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
         raise BadInputError(f"reading {path.name}{place}: {error.problem}{hint}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise BadInputError(f"reading {path.name}: {error}") from None
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        raise BadInputError(f"reading {path.name}: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise BadInputError(f"reading {path.name}: it is not a mapping of keys to values")
     return content
+
+
+def parse_yaml(text: str) -> object:
+    """A YAML value that JSON has too: the engine keeps config as JSON.
+
+    Raises:
+        yaml.YAMLError, ValueError, RecursionError: it is not one.
+    """
+    value = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 — it is a SafeLoader
+    try:
+        json.dumps(value, allow_nan=False)
+    except TypeError as error:
+        raise ValueError(f"{error}; quote dates and other such values") from None
+    return value
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """A key that stands twice is a slip, and YAML's own rule, the last one wins, hides it."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[object] = set()
+        self.flatten_mapping(node)
+        seen: set[str] = set()
         for key_node, _ in node.value:
             key: object = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
+            if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key} stands here twice", key_node.start_mark)

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,15 @@ def main(ctx: click.Context, state_dir: Path | None) -> None:
       sandbox stop                         end the emulator; up goes on where it was
     """  # noqa: D301 — \b is click's mark for lines to keep
     ctx.obj = state_dir
+    # Everything here is on this machine; the engine and the program inherit it.
+    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"]
 
 
 def _state(state_dir: Path | None) -> State:
-    chosen = state_dir or click.get_current_context().obj
+    chosen: Path | None = state_dir or click.get_current_context().obj
+    if chosen == Path() or (chosen and checkout.ROOT in (chosen.resolve(), *chosen.resolve().parents)):
+        raise BadInputError(f"choosing the state directory {chosen}: it lies in the checkout; choose another")
     state = State(chosen or default_state_folder(checkout.ROOT))
     state.prepare()
     return state
@@ -93,9 +99,10 @@ def _state(state_dir: Path | None) -> State:
 def up(stack: str, phase: int | None, state_dir: Path | None) -> None:
     """Preview and deploy a stack; then print its outputs and its monthly estimate."""
     run = _Run(state_dir, stack, phase)
-    run.start()
-    run.recover()
-    run.engine.up(run.config, run.settings, run.backends)
+    with run.state.stack_locked(stack):
+        run.start()
+        run.recover()
+        run.engine.up(run.config, run.settings, run.backends)
     _remember(run.state, stack)
     click.echo()
     _print_outputs(run.engine.outputs())
@@ -111,9 +118,10 @@ def up(stack: str, phase: int | None, state_dir: Path | None) -> None:
 def preview(stack: str, phase: int | None, as_json: bool, state_dir: Path | None) -> None:
     """Show what an up would do, and change nothing."""
     run = _Run(state_dir, stack, phase)
-    run.start(quiet=as_json)
     show = run.engine.preview_events if as_json else run.engine.preview
-    show(run.config, run.settings, run.backends)
+    with run.state.stack_locked(stack):
+        run.start()
+        show(run.config, run.settings, run.backends)
 
 
 @main.command(epilog="Example: sandbox destroy --stack dev")
@@ -122,9 +130,10 @@ def preview(stack: str, phase: int | None, as_json: bool, state_dir: Path | None
 def destroy(stack: str, state_dir: Path | None) -> None:
     """Delete everything that a stack has in the sandbox."""
     run = _Run(state_dir, stack, None)
-    run.start()
-    run.recover()
-    run.engine.destroy(run.config, run.settings, run.backends)
+    with run.state.stack_locked(stack):
+        run.start()
+        run.recover()
+        run.engine.destroy(run.config, run.settings, run.backends)
 
 
 @main.command(epilog="Example: sandbox outputs --stack dev --json | jq -r .budget_name")
@@ -165,6 +174,7 @@ def env(stack: str | None, state_dir: Path | None) -> None:
         "AWS_DEFAULT_REGION": settings.region,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_PAGER": "",
+        "NO_PROXY": os.environ["NO_PROXY"],
     }
     click.echo("unset AWS_PROFILE AWS_SESSION_TOKEN")
     for name, value in variables.items():
@@ -202,6 +212,9 @@ def status(as_json: bool, state_dir: Path | None) -> None:
 def stop(state_dir: Path | None) -> None:
     """End the sandbox's processes; what they hold is kept for the next up."""
     state = _state(state_dir)
+    busy = state.busy_stacks()
+    if busy:
+        raise SandboxError(f"stopping: a command works on {', '.join(busy)}; let it end, or interrupt it")
     with state.locked():
         for name in list(services.recorded(state)):
             was_running = services.stop(state, name)
@@ -244,9 +257,9 @@ def config_set(key: str, value: str, stack: str | None, state_dir: Path | None) 
     state = _state(state_dir)
     name = stack or _last_stack(state)
     try:
-        parsed: object = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise BadInputError(f'setting {key}: "{value}" is not YAML; quote it like \'"text"\'') from None
+        parsed = checkout.parse_yaml(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise BadInputError(f'setting {key}: "{value[:60]}" is no YAML value; quote it like \'"text"\'') from None
     before = checkout.overrides(state, name)
     checkout.write_overrides(state, name, checkout.overlay(before, checkout.nested(key, parsed)))
     try:
@@ -287,28 +300,25 @@ class _Run:
         from sandbox.engine import Backends, Engine
         from sandbox.tools import TOOLS, find
 
-        service = services.recorded(self.state).get(emulator.NAME)
-        self.backends = Backends(
-            aws_endpoint=emulator.endpoint(service) if service else "", log_hint=f" (logs are in {self.state.logs})"
-        )
+        self.backends = Backends(aws_endpoint="", log_hint=f" (logs are in {self.state.logs})")
         self.engine = Engine(self.state, find(TOOLS["pulumi"]), stack, echo=click.echo)
-        self._emulator_is_new = False
 
-    def start(self, *, quiet: bool = False) -> None:
+    def start(self) -> None:
         """Make sure that the emulator runs."""
-        from dataclasses import replace
-
         with self.state.locked():
-            service, self._emulator_is_new = emulator.ensure(self.state)
-        if self._emulator_is_new and not quiet:
+            before = services.running(self.state, emulator.NAME)
+            service = emulator.ensure(self.state)
+        if before is None:
             click.echo(f"started the AWS emulator on {emulator.endpoint(service)}", err=True)
-        self.backends = replace(self.backends, aws_endpoint=emulator.endpoint(service))
+        self.backends = replace(
+            self.backends, aws_endpoint=emulator.endpoint(service), emulator=f"{service.pid}-{service.created}"
+        )
 
     def recover(self) -> None:
         """Bring the stack to where the engine can go on."""
         from sandbox.recovery import recover
 
-        recover(self.engine, self.config, self.settings, self.backends, emulator_is_new=self._emulator_is_new)
+        recover(self.engine, self.config, self.settings, self.backends)
 
     def estimate(self) -> str:
         """The estimate of what is deployed, as a table."""
@@ -351,8 +361,9 @@ def _stack_files(state: State) -> list[Path]:
 
 
 def _stack_status(path: Path) -> dict[str, Any]:
-    deployment = read_json(path)["checkpoint"].get("latest") or {}
-    resources = deployment.get("resources", [])
+    from sandbox.engine import deployment
+
+    resources = deployment(path).get("resources", [])
     stack = next((r for r in resources if r["type"] == "pulumi:pulumi:Stack"), {})
     return {
         "stack": path.stem,
@@ -368,8 +379,8 @@ def _print_outputs(found: dict[str, Any]) -> None:
 
 
 def _remember(state: State, stack: str) -> None:
-    write_json(state.folder / "last-stack.json", stack)
+    write_json(state.folder / "last-stack.json", {"stack": stack})
 
 
 def _last_stack(state: State) -> str:
-    return read_json(state.folder / "last-stack.json") or "dev"
+    return str(read_json(state.folder / "last-stack.json").get("stack", "dev"))

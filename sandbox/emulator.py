@@ -12,24 +12,27 @@ from sandbox.state import State
 NAME = "ministack"
 
 
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens addresses of this machine, whatever proxy the environment names."""
+
+
 def endpoint(service: Service) -> str:
     """What AWS_ENDPOINT_URL is set to."""
     return f"http://127.0.0.1:{service.port}"
 
 
-def ensure(state: State) -> tuple[Service, bool]:
-    """The running emulator, started if need be, and whether it was started now. The caller holds the lock.
+def ensure(state: State) -> Service:
+    """The running emulator, started if need be. The caller holds the lock.
 
-    It keeps what it holds in the state directory when it is stopped, not when it is killed: whoever deploys after a
-    start has to refresh.
+    It keeps what it holds in the state directory when it is stopped, not when it is killed: a stack that was deployed
+    into another process of it has to be refreshed.
     """
     service = services.running(state, NAME)
-    if service and _is_ready(service.port):
-        return service, False
     if service:
-        services.stop(state, NAME)
+        services.wait_until_ready(service, _is_ready)
+        return service
     command = [sys.executable, "-m", "ministack"]
-    return services.start(state, NAME, command, lambda port: _environment(state, port), _is_ready), True
+    return services.start(state, NAME, command, lambda port: _environment(state, port), _is_ready)
 
 
 def _environment(state: State, port: int) -> dict[str, str]:
@@ -46,7 +49,7 @@ def _environment(state: State, port: int) -> dict[str, str]:
 
 def _is_ready(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/ready", timeout=2) as answer:
+        with DIRECTLY.open(f"http://127.0.0.1:{port}/_ministack/ready", timeout=2) as answer:
             return answer.status == HTTPStatus.OK
     except (urllib.error.URLError, OSError):
         return False

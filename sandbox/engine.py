@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.parse
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +27,12 @@ from semver import VersionInfo
 from infra.naming import PROJECT
 from infra.phases import OUTPUTS
 from infra.settings import Settings
-from sandbox.checkout import ROOT, Config
+from sandbox.checkout import ROOT, Config, load_yaml
 from sandbox.errors import SandboxError
 from sandbox.providers.aws.provider import AwsProvider
 from sandbox.providers.server import serving
 from sandbox.providers.wire import SIGNATURE_KEY
-from sandbox.state import State, read_json
+from sandbox.state import State, read_json, write_json
 from sandbox.tools import TOOLS, wanted_version
 
 PROGRAM = ROOT / "infra"
@@ -51,11 +52,30 @@ class Backends:
 
     aws_endpoint: str
     log_hint: str
+    emulator: str = ""
+    """Which process of the emulator it is: another one may not hold what a stack's state says."""
 
 
 def run_program() -> None:
     """The program, started the way the language host starts it: as the folder that Pulumi.yaml names."""
     runpy.run_path(str(PROGRAM), run_name="__main__")
+
+
+def stack_state(state: State, stack: str) -> Path:
+    """The file in which the engine's file backend keeps a stack."""
+    return state.backend / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
+
+
+def deployment(path: Path) -> Mapping[str, Any]:
+    """The deployment in a stack's file; empty when there is none.
+
+    Raises:
+        SandboxError: it is not a stack's file.
+    """
+    try:
+        return read_json(path).get("checkpoint", {}).get("latest") or {}
+    except AttributeError:
+        raise SandboxError(f"reading {path}: it is damaged; delete the sandbox's whole folder and start anew") from None
 
 
 class Engine:
@@ -93,11 +113,24 @@ class Engine:
         with self._stack(config, settings, backends) as stack:
             stack.preview(on_output=self._echo, color=self._color)
             stack.up(on_output=self._echo, color=self._color)
+        self._deployed_into(backends)
 
     def refresh(self, config: Config, settings: Settings, backends: Backends) -> None:
         """Make the state what the backends hold."""
         with self._stack(config, settings, backends) as stack:
             stack.refresh(on_output=self._echo, color=self._color)
+        self._deployed_into(backends)
+
+    def deployed_into(self) -> str:
+        """The emulator that the stack's state was last known to agree with."""
+        return str(read_json(self._agreement).get("emulator", ""))
+
+    def _deployed_into(self, backends: Backends) -> None:
+        write_json(self._agreement, {"emulator": backends.emulator})
+
+    @property
+    def _agreement(self) -> Path:
+        return self._state.work / self._stack_name / "emulator.json"
 
     def settle_pending(
         self, config: Config, settings: Settings, backends: Backends, created: Mapping[str, str]
@@ -143,9 +176,7 @@ class Engine:
 
         Read from the backend's file: asking the engine takes half a second and needs the stack's passphrase.
         """
-        path = self._state.backend / ".pulumi" / "stacks" / PROJECT / f"{self._stack_name}.json"
-        state = read_json(path) or {}
-        return state.get("checkpoint", {}).get("latest") or {}
+        return deployment(stack_state(self._state, self._stack_name))
 
     def locks(self) -> list[Path]:
         """Lock files of the stack."""
@@ -184,7 +215,7 @@ class Engine:
                 env_vars={
                     # Without attribute files, which unlike the state itself are not replaced as a whole: an engine
                     # that is killed while it writes one leaves a stack that no engine can read.
-                    "PULUMI_BACKEND_URL": f"file://{self._state.backend}?metadata=skip",
+                    "PULUMI_BACKEND_URL": f"file://{urllib.parse.quote(str(self._state.backend))}?metadata=skip",
                     "PULUMI_CONFIG_PASSPHRASE": self._state.passphrase(),
                     "PULUMI_SKIP_UPDATE_CHECK": "true",
                     "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
@@ -204,8 +235,8 @@ class Engine:
         """A folder with the project and the run's config in it: the engine writes there, not into the checkout."""
         work = self._state.work / self._stack_name
         work.mkdir(exist_ok=True)
-        project = yaml.safe_load(PROJECT_FILE.read_text())
-        del project["main"]  # the program is handed over by the Automation API
+        project = load_yaml(PROJECT_FILE)
+        project.pop("main", None)  # the program is handed over by the Automation API
         project["runtime"] = "python"
         (work / "Pulumi.yaml").write_text(yaml.safe_dump(project))
         stack_file = work / f"Pulumi.{self._stack_name}.yaml"
@@ -330,7 +361,9 @@ def _forwarding_interrupts(process: subprocess.Popen[str]) -> Generator[list[int
             process.kill()
 
     in_main_thread = threading.current_thread() is threading.main_thread()
-    before = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)} if in_main_thread else {}
+    before = (
+        {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)} if in_main_thread else {}
+    )
     try:
         yield seen
     finally:

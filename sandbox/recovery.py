@@ -17,23 +17,25 @@ LOCK_SECONDS = 15
 """How long an engine whose command was killed may take to notice and end."""
 
 
-def recover(engine: Engine, config: Config, settings: Settings, backends: Backends, *, emulator_is_new: bool) -> None:
+def recover(engine: Engine, config: Config, settings: Settings, backends: Backends) -> None:
     """Release a dead update's lock, import what it was creating, and refresh where state and backends may differ.
 
     Raises:
-        SandboxError: an update of the stack is running.
+        SandboxError: an engine that is not this sandbox's command holds the stack.
     """
-    held = engine.locks()
-    if held:
-        for lock in held:
-            _wait_for_its_end(lock)
+    for lock in engine.locks():
+        _wait_for_its_end(lock)
+    cut_off = bool(engine.locks())
+    if cut_off:
         engine.say("an update of this stack was cut off: releasing its lock")
         engine.cancel(config, settings, backends)
     deployment = engine.deployment()
     pending = deployment.get("pending_operations", [])
     if pending:
         engine.settle_pending(config, settings, backends, _ids(engine, pending, settings, backends))
-    if held or pending or (emulator_is_new and deployment.get("resources")):
+    # An emulator that was killed has forgotten; so has one that another command has started again since.
+    elsewhere = bool(deployment.get("resources")) and engine.deployed_into() != backends.emulator
+    if cut_off or pending or elsewhere:
         engine.say("refreshing: the state may differ from what exists")
         engine.refresh(config, settings, backends)
 
@@ -57,7 +59,7 @@ def _ids(engine: Engine, pending: list[Mapping[str, Any]], settings: Settings, b
 
 def _wait_for_its_end(lock: Path) -> None:
     """Wait for the update that holds a lock to end, or find that it has."""
-    holder = read_json(lock) or {}
+    holder = read_json(lock)
     deadline = time.monotonic() + LOCK_SECONDS
     while _is_engine(holder.get("pid", 0)) and lock.exists():
         if time.monotonic() > deadline:

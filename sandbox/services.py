@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -35,17 +34,25 @@ class Service:
             process = psutil.Process(self.pid)
             alive = process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
             return process if alive else None
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, ValueError):
             return None
 
 
 def recorded(state: State) -> dict[str, Service]:
     """Services that were started and not stopped, running or not."""
-    entries: dict[str, dict[str, Any]] = read_json(state.services) or {}
-    return {
-        name: Service(name=name, pid=entry["pid"], created=entry["created"], port=entry["port"], log=Path(entry["log"]))
-        for name, entry in entries.items()
-    }
+    try:
+        return {
+            name: Service(
+                name=name,
+                pid=int(entry["pid"]),
+                created=float(entry["created"]),
+                port=int(entry["port"]),
+                log=Path(entry["log"]),
+            )
+            for name, entry in read_json(state.services).items()
+        }
+    except (KeyError, TypeError, ValueError):
+        raise SandboxError(f"reading {state.services}: it is damaged; delete the file") from None
 
 
 def running(state: State, name: str) -> Service | None:
@@ -85,19 +92,31 @@ def start(
             name=name, pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port, log=log
         )
         _record(state, {**recorded(state), name: service})
-        deadline = time.monotonic() + START_SECONDS
-        while not is_ready(port):
-            if process.poll() is not None:
-                raise SandboxError(f"starting {name}: it ended with exit code {process.returncode}; its log is {log}")
-            if time.monotonic() > deadline:
-                raise SandboxError(f"starting {name}: no answer within {START_SECONDS} s; its log is {log}")
-            time.sleep(0.05)
+        wait_until_ready(service, is_ready)
         process.returncode = 0  # it outlives this command on purpose; without this Python warns that it still runs
         return service
     except BaseException:
         _end(psutil.Process(process.pid)) if process.poll() is None else None
         _record(state, {other: s for other, s in recorded(state).items() if other != name})
         raise
+
+
+def wait_until_ready(service: Service, is_ready: Callable[[int], bool]) -> None:
+    """Wait until a service answers.
+
+    Raises:
+        SandboxError: it ended, or did not answer in time; names its log.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while not is_ready(service.port):
+        if service.process is None:
+            raise SandboxError(f"starting {service.name}: it has ended; its log is {service.log}")
+        if time.monotonic() > deadline:
+            raise SandboxError(
+                f"starting {service.name}: no answer within {START_SECONDS} s; its log is {service.log}; "
+                "end it with: sandbox stop"
+            )
+        time.sleep(0.05)
 
 
 def stop(state: State, name: str) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,13 +34,21 @@ class State:
         self.folder = folder.absolute()
 
     def prepare(self) -> None:
-        """Make the folders; only the user may look into them.
+        """Make the folders; what the sandbox makes, only the user may look into.
 
         Raises:
             SandboxError: the folder cannot be written.
         """
         try:
-            for folder in (self.folder, self.backend, self.logs, self.overrides, self.work, self.pulumi_home):
+            for folder in (
+                self.folder,
+                self.backend,
+                self.logs,
+                self.overrides,
+                self.work,
+                self.locks,
+                self.pulumi_home,
+            ):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise SandboxError(
@@ -67,6 +76,11 @@ class State:
         return self.folder / "work"
 
     @property
+    def locks(self) -> Path:
+        """A file per stack that is locked while a command works on it."""
+        return self.folder / "locks"
+
+    @property
     def pulumi_home(self) -> Path:
         """The engine's home, so that the user's own logins and plugins stay out of it."""
         return self.folder / "pulumi-home"
@@ -92,26 +106,62 @@ class State:
 
     @contextmanager
     def locked(self) -> Generator[None]:
-        """Hold the sandbox while services start or stop, so that two commands do not start them twice.
+        """Hold the sandbox while services start or stop, so that two commands do not start them twice."""
+        with _lock(self.folder / "lock", f"another command starts or stops the sandbox in {self.folder}"):
+            yield
 
-        Raises:
-            SandboxError: another command has held it for a minute.
-        """
-        try:
-            with FileLock(self.folder / "lock", timeout=60):
-                yield
-        except Timeout:
-            raise SandboxError(
-                f"waiting for the sandbox in {self.folder}: another command has held it for a minute; let that end"
-            ) from None
+    @contextmanager
+    def stack_locked(self, stack: str) -> Generator[None]:
+        """Hold one stack, so that a command runs with its own config to its end."""
+        with _lock(self.stack_lock(stack), f"another command works on the stack {stack}"):
+            yield
+
+    def stack_lock(self, stack: str) -> Path:
+        """The file that is locked while a command works on a stack."""
+        return self.locks / f"{stack}.lock"
+
+    def busy_stacks(self) -> list[str]:
+        """Stacks that a command works on right now."""
+        busy: list[str] = []
+        for path in sorted(self.locks.glob("*.lock")):
+            try:
+                with FileLock(path, timeout=0):
+                    pass
+            except Timeout:
+                busy.append(path.stem)
+        return busy
 
 
-def read_json(path: Path) -> Any:
-    """Content of a JSON file, or None when there is none."""
+@contextmanager
+def _lock(path: Path, why: str) -> Generator[None]:
+    """Hold a file's lock; while another command does, say so and wait. A process that dies lets go of it."""
+    lock = FileLock(path)
     try:
-        return json.loads(path.read_text())
+        lock.acquire(timeout=0.5)
+    except Timeout:
+        print(f"waiting: {why}", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file that the sandbox or the engine wrote; empty when there is none.
+
+    Raises:
+        SandboxError: it is not what was written.
+    """
+    try:
+        content = json.loads(path.read_text())
     except FileNotFoundError:
-        return None
+        return {}
+    except (OSError, ValueError) as error:
+        raise SandboxError(f"reading {path}: {error}; delete the file, or the sandbox's whole folder") from None
+    if not isinstance(content, dict):
+        raise SandboxError(f"reading {path}: it is not a JSON object; delete the file, or the sandbox's whole folder")
+    return content
 
 
 def write_json(path: Path, value: object) -> None:

@@ -1,8 +1,10 @@
 """The providers' own store, for what the emulator lacks: a JSON file in the state directory."""
 
-import threading
 from pathlib import Path
 
+from filelock import FileLock
+
+from sandbox.errors import SandboxError
 from sandbox.providers.wire import Properties
 from sandbox.state import read_json, write_json
 
@@ -12,7 +14,7 @@ class Records:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._lock = FileLock(path.with_suffix(".lock"))
 
     def of_type(self, type: str) -> dict[str, Properties]:
         """All recorded resources of a type, by id."""
@@ -20,7 +22,10 @@ class Records:
 
     def all(self) -> dict[str, dict[str, Properties]]:
         """Everything recorded, by type and id."""
-        return read_json(self._path) or {}
+        records = read_json(self._path)
+        if not all(isinstance(entries, dict) for entries in records.values()):
+            raise SandboxError(f"reading {self._path}: it is damaged; delete the sandbox's whole folder and start anew")
+        return records
 
     def get(self, type: str, id: str) -> Properties | None:
         """One recorded resource, or None."""

@@ -1,6 +1,7 @@
 """The sandbox's command line: bad input ends before anything is touched, and says what to do."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,13 @@ BAD_ARGUMENTS = {
     "an unknown command": (["deploy"], "No such command 'deploy'"),
     "an unknown setting": (["config", "set", "phaze", "1", "--stack", "dev"], "did you mean pyairtable:phase?"),
     "a bad value": (["config", "set", "cost.enforce", "maybe", "--stack", "dev"], "must be true or false"),
-    "a value that is no YAML": (["config", "set", "costCenter", "'x", "--stack", "dev"], "is not YAML"),
+    "a value that is no YAML": (["config", "set", "costCenter", "'x", "--stack", "dev"], "is no YAML value"),
+    "a value that JSON does not have": (
+        ["config", "set", "costCenter", "2020-01-01", "--stack", "dev"],
+        "is no YAML value",
+    ),
+    "a number that is none": (["config", "set", "monthlyBudgetUsd", ".nan", "--stack", "dev"], "is no YAML value"),
+    "a stack name that is a path": (["up", "--stack", "../x"], "a stack's name is up to 30 lower-case letters"),
     "an empty key": (["config", "set", "cost.", "1", "--stack", "dev"], "a part of the key is empty"),
     "resetting what is not set": (["config", "reset", "costCenter", "--stack", "dev"], "no value of its own for it"),
 }
@@ -123,3 +130,37 @@ def test_an_estimate_over_the_budget_stops_the_up_in_its_preview(fresh_sandbox: 
     fresh_sandbox.run("config", "set", "cost.enforce", "false", "--stack", "prod")
     done = fresh_sandbox.run("preview", "--stack", "prod", "--phase", "1")
     assert "exceeds the budget of 1 USD" in done.stdout
+
+
+@pytest.mark.parametrize("file", ["services.json", "recorded.json", "last-stack.json"])
+@pytest.mark.parametrize("content", ["", "{", "3", "[]", '{"x": 3}'])
+def test_a_damaged_file_of_the_sandbox_is_named(fresh_sandbox: Sandbox, file: str, content: str) -> None:
+    fresh_sandbox.state.mkdir(parents=True)
+    (fresh_sandbox.state / file).write_text(content)
+    for command in ("status", "env"):
+        done = subprocess.run(
+            fresh_sandbox.command(command), cwd=fresh_sandbox.checkout, capture_output=True, text=True, check=False
+        )
+        assert "Traceback" not in done.stderr
+        assert done.returncode in (0, 1)
+    (fresh_sandbox.state / file).unlink()
+
+
+def test_the_users_own_aws_settings_and_proxies_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied_checkout: Path
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    odd = tmp_path / "a state #1 100%25 ü?"
+    with Sandbox(copied_checkout, odd).stopping() as sandbox:
+        sandbox.run("up", "--stack", "dev", "--phase", "1")
+        assert sandbox.outputs()["phase"] == 1
+
+
+def test_a_state_directory_in_the_checkout_is_refused(fresh_sandbox: Sandbox) -> None:
+    inside = fresh_sandbox.checkout / "state"
+    done = Sandbox(fresh_sandbox.checkout, inside).run("status", expect=2)
+    assert "it lies in the checkout; choose another" in done.stderr
+    assert not inside.exists()

@@ -50,7 +50,7 @@ def pulumi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulumi]:
     state = State(folder / "state")
     state.prepare()
     with state.locked():
-        service, _ = emulator.ensure(state)
+        service = emulator.ensure(state)
     settings = Settings.from_config("dev", stack_config("dev"))
     provider = AwsProvider(
         endpoint=emulator.endpoint(service),

@@ -75,7 +75,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     state = State(tmp_path_factory.mktemp("state"))
     state.prepare()
     with state.locked():
-        service, _ = emulator.ensure(state)
+        service = emulator.ensure(state)
     yield Cloud(state, emulator.endpoint(service))
     with state.locked():
         services.stop(state, emulator.NAME)
@@ -132,6 +132,18 @@ REFUSED: dict[str, tuple[Callable[[aws.Provider], object], str]] = {
     "a type that does not exist": (
         raw("aws:sns/topik:Topik", {}),
         "the sandbox has no stand-in for aws:sns/topik:Topik",
+    ),
+    "a property that the stand-in would drop": (
+        raw("aws:sns/topic:Topic", {"name": "x.fifo", "fifoTopic": True}),
+        "the sandbox's stand-in for aws:sns/topic:Topic does not do fifoTopic",
+    ),
+    "a budget that filters by something else": (
+        budget(filter_expression={"dimensions": {"key": "SERVICE", "values": ["x"]}}),
+        "the stand-in's budgets filter by tags only",
+    ),
+    "a property that is missing": (
+        raw("aws:budgets/budget:Budget", {"name": "x", "budgetType": "COST"}),
+        "aws:budgets/budget:Budget needs timeUnit",
     ),
     "a resource without a name": (raw("aws:sns/topic:Topic", {}), "the sandbox wants name given"),
     "an anomaly monitor of a kind that AWS does not have": (
@@ -209,6 +221,18 @@ def test_secrets_stay_marked_in_the_state(cloud: Cloud) -> None:
     cloud.up("secret", program)
     assert "hidden words" not in json.dumps(cloud.engine("secret", lambda _: None).deployment())
     assert "hidden words" not in "\n".join(cloud.lines)
+
+
+def test_an_expression_that_is_not_in_awss_own_words_would_replace_its_monitor(cloud: Cloud) -> None:
+    """As on AWS, where a refresh brings back every null and a monitor cannot be changed."""
+    short = '{"Tags": {"Key": "Stack", "Values": ["dev"]}}'
+    program = raw(
+        "aws:costexplorer/anomalyMonitor:AnomalyMonitor",
+        {"name": "m", "monitorType": "CUSTOM", "monitorSpecification": short},
+    )
+    cloud.up("monitor", program)
+    cloud.refresh("monitor", program)
+    assert "1 to replace" in cloud.preview("monitor", program)
 
 
 def test_a_change_by_hand_is_found_by_a_refresh_and_put_right_by_the_next_up(cloud: Cloud) -> None:

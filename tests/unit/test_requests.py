@@ -77,7 +77,12 @@ def test_properties_are_held_against_the_sdks_class(inputs: dict[str, Any], prob
 
 
 def test_properties_at_depth_are_named_by_their_path() -> None:
-    inputs = {"notifications": [{"threshold": "much"}], "filterExpression": {"tags": {"key": "Stack", "values": "dev"}}}
+    inputs = {
+        "budgetType": "COST",
+        "timeUnit": "MONTHLY",
+        "notifications": [{"threshold": "much"}],
+        "filterExpression": {"tags": {"key": "Stack", "values": "dev"}},
+    }
     assert schema.problems("aws:budgets/budget:Budget", inputs) == [
         ("notifications[0].threshold", "must be a float, not 'much'"),
         ("filterExpression.tags.values", "must be a list, not 'dev'"),
