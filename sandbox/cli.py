@@ -221,9 +221,12 @@ def stop(state_dir: Path | None) -> None:
             click.echo(f"{name} {'stopped' if was_running else 'had ended already'}")
 
 
-@main.group()
-def config() -> None:
+@main.group(invoke_without_command=True)
+@click.pass_context
+def config(ctx: click.Context) -> None:
     """Show or change the sandbox's own config, which lies over the stack files and never touches them."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(config_show, stack=None, as_json=False, state_dir=None)
 
 
 @config.command("show", epilog="Example: sandbox config show --stack dev --json")
