@@ -7,7 +7,8 @@ import sys
 def run() -> None:
     """Run the command line. A closed terminal and a request to end count as interrupts."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, for one, has it ignored
+            signal.signal(number, signal.default_int_handler)
     try:
         from sandbox.cli import main  # takes half a second
 
