@@ -361,9 +361,8 @@ def _forwarding_interrupts(process: subprocess.Popen[str]) -> Generator[list[int
             process.kill()
 
     in_main_thread = threading.current_thread() is threading.main_thread()
-    before = (
-        {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)} if in_main_thread else {}
-    )
+    heeded = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {n: signal.signal(n, forward) for n in heeded} if in_main_thread else {}
     try:
         yield seen
     finally:
