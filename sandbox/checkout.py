@@ -64,7 +64,7 @@ def write_overrides(state: State, stack: str, config: Config) -> None:
     path = _overrides_file(state, stack)
     if config:
         partial = path.with_suffix(".partial")
-        partial.write_text(yaml.safe_dump(config))
+        partial.write_text(dump_yaml(config))
         partial.replace(path)
     else:
         path.unlink(missing_ok=True)
@@ -173,6 +173,23 @@ def load_yaml(path: Path) -> Config:
     if not isinstance(content, dict):
         raise BadInputError(f"reading {path.name}: it is not a mapping of keys to values")
     return content
+
+
+def dump_yaml(value: object) -> str:
+    """YAML in which text that has a digit is quoted: readers of other YAML versions see numbers where ours does not."""
+    return yaml.dump(value, Dumper=_QuotingDumper, sort_keys=True)
+
+
+class _QuotingDumper(yaml.SafeDumper):
+    """Writes plain values, and text in quotes where it could be taken for a number."""
+
+
+def _represent_text(dumper: _QuotingDumper, text: str) -> yaml.ScalarNode:
+    quoted = any(character.isdigit() for character in text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+_QuotingDumper.add_representer(str, _represent_text)
 
 
 def parse_yaml(text: str) -> object:

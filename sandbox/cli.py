@@ -79,8 +79,9 @@ def main(ctx: click.Context, state_dir: Path | None) -> None:
     """  # noqa: D301 — \b is click's mark for lines to keep
     ctx.obj = state_dir
     # Everything here is on this machine; the engine and the program inherit it.
-    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
-    os.environ["no_proxy"] = os.environ["NO_PROXY"]
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    direct = ",".join(dict.fromkeys(filter(None, [*given.split(","), "127.0.0.1", "localhost"])))
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = direct
 
 
 def _state(state_dir: Path | None) -> State:
@@ -143,12 +144,15 @@ def destroy(stack: str, state_dir: Path | None) -> None:
 def outputs(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
     """Print the outputs of a stack."""
     state = _state(state_dir)
-    run = _Run(state_dir, stack or _last_stack(state), None)
-    if not run.engine.deployment():
+    from sandbox.engine import outputs_of, stack_state
+
+    name = stack or _last_stack(state)
+    checkout.effective(state, name, None)
+    found = outputs_of(stack_state(state, name))
+    if found is None:
         raise SandboxError(
-            f"reading the outputs of {run.stack}: nothing of it is deployed here; run sandbox up --stack {run.stack}"
+            f"reading the outputs of {name}: nothing of it is deployed here; run sandbox up --stack {name}"
         )
-    found = run.engine.outputs()
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -175,6 +179,7 @@ def env(stack: str | None, state_dir: Path | None) -> None:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_PAGER": "",
         "NO_PROXY": os.environ["NO_PROXY"],
+        "no_proxy": os.environ["NO_PROXY"],  # goes before the other where both are set
     }
     click.echo("unset AWS_PROFILE AWS_SESSION_TOKEN")
     for name, value in variables.items():
@@ -243,7 +248,7 @@ def config_show(stack: str | None, as_json: bool, state_dir: Path | None) -> Non
         click.echo(json.dumps({"stack": name, "config": config, "overrides": own}, indent=2))
         return
     click.echo(f"# {checkout.stack_file(name).name}" + (f", with the sandbox's own {', '.join(own)}" if own else ""))
-    click.echo(yaml.safe_dump(config, sort_keys=True), nl=False)
+    click.echo(checkout.dump_yaml(config), nl=False)
 
 
 @config.command(
@@ -386,4 +391,5 @@ def _remember(state: State, stack: str) -> None:
 
 
 def _last_stack(state: State) -> str:
-    return str(read_json(state.folder / "last-stack.json").get("stack", "dev"))
+    last = str(read_json(state.folder / "last-stack.json").get("stack", "dev"))
+    return last if last in checkout.stacks() else "dev"

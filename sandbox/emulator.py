@@ -43,6 +43,7 @@ def _environment(state: State, port: int) -> dict[str, str]:
         "SFTP_ENABLED": "0",
         "PERSIST_STATE": "1",
         "STATE_DIR": str(state.folder / "ministack"),
+        "TMPDIR": str(state.temporary),
         "DOCKER_HOST": "unix:///nonexistent",  # containers would outlive the sandbox
     }
 

@@ -27,7 +27,7 @@ from semver import VersionInfo
 from infra.naming import PROJECT
 from infra.phases import OUTPUTS
 from infra.settings import Settings
-from sandbox.checkout import ROOT, Config, load_yaml
+from sandbox.checkout import ROOT, Config, dump_yaml, load_yaml
 from sandbox.errors import SandboxError
 from sandbox.providers.aws.provider import AwsProvider
 from sandbox.providers.server import serving
@@ -76,6 +76,19 @@ def deployment(path: Path) -> Mapping[str, Any]:
         return read_json(path).get("checkpoint", {}).get("latest") or {}
     except AttributeError:
         raise SandboxError(f"reading {path}: it is damaged; delete the sandbox's whole folder and start anew") from None
+
+
+def outputs_of(path: Path) -> dict[str, Any] | None:
+    """The outputs in a stack's file, null below their phase, secret ones not shown; None where nothing is deployed."""
+    resources = deployment(path).get("resources", [])
+    stack = next((resource for resource in resources if resource["type"] == "pulumi:pulumi:Stack"), {})
+    if not stack.get("outputs"):
+        return None
+    values = {
+        name: "[secret]" if isinstance(value, dict) and SECRET_MARK in value else value
+        for name, value in stack["outputs"].items()
+    }
+    return {**dict.fromkeys(OUTPUTS), **values}  # the engine does not keep nulls
 
 
 class Engine:
@@ -163,13 +176,7 @@ class Engine:
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs, null below their phase; secret ones are not shown."""
-        resources = self.deployment().get("resources", [])
-        stack = next((resource for resource in resources if resource["type"] == "pulumi:pulumi:Stack"), {})
-        values = {
-            name: "[secret]" if isinstance(value, dict) and SECRET_MARK in value else value
-            for name, value in stack.get("outputs", {}).items()
-        }
-        return {**dict.fromkeys(OUTPUTS), **values}  # the engine does not keep nulls
+        return outputs_of(stack_state(self._state, self._stack_name)) or {}
 
     def deployment(self) -> Mapping[str, Any]:
         """The stack's state as the backend holds it; empty when there is none.
@@ -238,11 +245,11 @@ class Engine:
         project = load_yaml(PROJECT_FILE)
         project.pop("main", None)  # the program is handed over by the Automation API
         project["runtime"] = "python"
-        (work / "Pulumi.yaml").write_text(yaml.safe_dump(project))
+        (work / "Pulumi.yaml").write_text(dump_yaml(project))
         stack_file = work / f"Pulumi.{self._stack_name}.yaml"
         salt = (yaml.safe_load(stack_file.read_text()) or {}).get("encryptionsalt") if stack_file.exists() else None
         content = {"config": config, **({"encryptionsalt": salt} if salt else {})}
-        stack_file.write_text(yaml.safe_dump(content))
+        stack_file.write_text(dump_yaml(content))
         return work
 
 

@@ -36,7 +36,8 @@ def recover(engine: Engine, config: Config, settings: Settings, backends: Backen
     # An emulator that was killed has forgotten; so has one that another command has started again since.
     elsewhere = bool(deployment.get("resources")) and engine.deployed_into() != backends.emulator
     if cut_off or pending or elsewhere:
-        engine.say("refreshing: the state may differ from what exists")
+        why = "the emulator was started again" if elsewhere else "the last update was cut off"
+        engine.say(f"refreshing, since {why}")
         engine.refresh(config, settings, backends)
 
 

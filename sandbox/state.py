@@ -13,7 +13,7 @@ from typing import Any
 import platformdirs
 from filelock import FileLock, Timeout
 
-from sandbox.errors import SandboxError
+from sandbox.errors import BadInputError, SandboxError
 
 
 def cache_folder() -> Path:
@@ -37,7 +37,7 @@ class State:
         """Make the folders; what the sandbox makes, only the user may look into.
 
         Raises:
-            SandboxError: the folder cannot be written.
+            BadInputError: the folder cannot be written.
         """
         try:
             for folder in (
@@ -47,11 +47,12 @@ class State:
                 self.overrides,
                 self.work,
                 self.locks,
+                self.temporary,
                 self.pulumi_home,
             ):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise SandboxError(
+            raise BadInputError(
                 f"preparing the state directory {self.folder}: {error.strerror}; choose another with --state-dir"
             ) from None
 
@@ -74,6 +75,11 @@ class State:
     def work(self) -> Path:
         """Work folders of the engine, one per stack."""
         return self.folder / "work"
+
+    @property
+    def temporary(self) -> Path:
+        """Temporary files of the services."""
+        return self.folder / "tmp"
 
     @property
     def locks(self) -> Path:

@@ -104,7 +104,12 @@ def _build(tool: Tool, target: Path, modules: Path) -> Path:
             return target
         log = target.with_suffix(".log")
         partial = target.with_suffix(".partial")
-        environment = {**os.environ, "GOFLAGS": "-mod=readonly -buildvcs=false", "CGO_ENABLED": "0"}
+        environment = {
+            **os.environ,
+            "GOFLAGS": "-mod=readonly -buildvcs=false",
+            "CGO_ENABLED": "0",
+            "GOTMPDIR": str(target.parent),
+        }
         began = time.monotonic()
         with Progress(f"building {tool.name}", f"once, kept in {target.parent}") as progress, log.open("w") as output:
             progress.note("downloading modules")

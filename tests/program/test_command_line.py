@@ -98,7 +98,7 @@ def test_the_environment_of_a_sandbox_that_does_not_run_says_how_to_start_it(fre
 def test_a_state_directory_that_cannot_be_written_is_named(tmp_path: Path, fresh_sandbox: Sandbox) -> None:
     file = tmp_path / "file"
     file.touch()
-    done = Sandbox(fresh_sandbox.checkout, file / "state").run("status", expect=1)
+    done = Sandbox(fresh_sandbox.checkout, file / "state").run("status", expect=2)
     assert f"preparing the state directory {file / 'state'}" in done.stderr
     assert "choose another with --state-dir" in done.stderr
 

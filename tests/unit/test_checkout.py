@@ -96,3 +96,10 @@ def test_what_is_no_stack_file_is_bad_input(content: str, tmp_path: Path, monkey
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     with pytest.raises(BadInputError, match=r"^reading Pulumi\.dev\.yaml"):
         checkout.stack_config("dev")
+
+
+@pytest.mark.parametrize("text", ["012345678905", "1e3", "0o17", "089", "12:30", "v1", "plain", "yes", ""])
+def test_text_is_written_so_that_every_reader_of_yaml_sees_text(text: str) -> None:
+    dumped = checkout.dump_yaml({"key": text})
+    assert checkout.parse_yaml(dumped) == {"key": text}
+    assert not any(character.isdigit() for character in text) or f'"{text}"' in dumped
