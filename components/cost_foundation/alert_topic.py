@@ -115,9 +115,10 @@ def _key_policy(args: AlertTopicArgs) -> dict[str, Any]:
                     "Principal": {"Service": service},
                     "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
                     "Resource": "*",
-                    "Condition": _on_behalf_of(args, source),
+                    # No source ARN here: not every publisher documents that it passes one on to the key.
+                    "Condition": _on_behalf_of(args, None),
                 }
-                for sid, (service, source) in PUBLISHERS.items()
+                for sid, (service, _) in PUBLISHERS.items()
             ),
         ],
     }

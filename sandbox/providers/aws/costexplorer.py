@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from sandbox.providers.aws.client import Aws
@@ -24,9 +25,9 @@ class Recorded(Handler):
         super().__init__(aws)
         self.records = records
 
+    @abstractmethod
     def request(self, inputs: Properties) -> None:
         """Send what AWS would be sent to create it; only ever called in a dry run."""
-        raise NotImplementedError
 
     def create(self, inputs: Properties) -> str:
         self.aws.dry_run(lambda: self.request(inputs))
