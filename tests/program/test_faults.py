@@ -8,6 +8,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from sandbox.state import State
 from tests.program.harness import TIMEOUT_SECONDS, Sandbox
 
 COMPLETE = {
@@ -124,12 +125,12 @@ def test_a_preview_of_something_else_does_not_get_into_a_running_up(fresh_sandbo
     assert fresh_sandbox.inventory() == COMPLETE
 
 
-def test_a_running_up_keeps_its_emulator(fresh_sandbox: Sandbox) -> None:
-    process, _ = up_in_the_middle(fresh_sandbox)
-    done = fresh_sandbox.run("stop", expect=1)
+def test_a_stack_that_is_worked_on_keeps_its_emulator(sandbox: Sandbox) -> None:
+    sandbox.run(*UP)
+    with State(sandbox.state).stack_locked("dev"):  # as every command that works on it does
+        done = sandbox.run("stop", expect=1)
     assert "stopping: a command works on dev; let it end, or interrupt it" in done.stderr
-    process.communicate(timeout=TIMEOUT_SECONDS)
-    assert process.returncode == 0
+    assert sandbox.inventory() == COMPLETE
 
 
 def test_an_emulator_that_another_command_started_again_is_noticed(fresh_sandbox: Sandbox) -> None:
