@@ -7,10 +7,10 @@ UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
 GROUPS := $(shell command -v go >/dev/null 2>&1 || echo --group go)
 RUN := $(UV) run --no-sync
 # A worker for each of the tier's files, since the tests of a file share a sandbox.
-PROGRAM_TIER := -v -n 2 --dist loadfile
+ENGINE_TIERS := -v -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools sandbox stop lint format test test-unit test-program bench
+.PHONY: help setup tools sandbox stop lint format test test-unit test-program test-sandbox bench
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -48,13 +48,18 @@ test: tools ## Run every test tier, with coverage
 	@echo "unit tier: components, cost, settings, stand-ins, under Pulumi's mocks"
 	$(RUN) pytest tests/unit -n 2 --cov --cov-report= --cov-fail-under=0
 	@echo "program tier: the real engine deploys into the emulator"
-	$(RUN) pytest tests/program $(PROGRAM_TIER) --cov --cov-append
+	$(RUN) pytest tests/program $(ENGINE_TIERS) --cov --cov-append
+	@echo "sandbox tier: the real engine deploys into the emulator and a real Kubernetes control plane"
+	$(RUN) pytest tests/sandbox $(ENGINE_TIERS)
 
 test-unit: setup ## Run the quick tier
 	$(RUN) pytest tests/unit -n 2
 
 test-program: tools ## Run the tier of the real engine
-	$(RUN) pytest tests/program $(PROGRAM_TIER)
+	$(RUN) pytest tests/program $(ENGINE_TIERS)
+
+test-sandbox: tools ## Run the tier with a Kubernetes control plane
+	$(RUN) pytest tests/sandbox $(ENGINE_TIERS)
 
 bench: tools ## Measure, and write bench/results.json
 	$(RUN) python -m bench

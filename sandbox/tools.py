@@ -7,14 +7,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from filelock import FileLock
 
 from sandbox.errors import BadInputError, SandboxError
-from sandbox.progress import Progress
+from sandbox.progress import Progress, say
 from sandbox.state import cache_folder
 
 MODULES = Path(__file__).parent.parent / "go-tools"
@@ -29,6 +31,32 @@ class Tool:
     module: str
     """The module whose version in go.mod is the tool's."""
     version_arguments: tuple[str, ...]
+    folder: str = ""
+    """The folder of its pins in go-tools/, where several binaries share one; else the tool's name."""
+    version_variables: tuple[str, ...] = ()
+    """Variables that the linker sets to the version, for a binary that does not find it out by itself."""
+    exact_minor: bool = False
+    """Whether a newer minor version on PATH is another product than the pinned one, as with Kubernetes."""
+    files: tuple[str, ...] = ()
+    """Files of the module that it needs at run time: kept beside the binary, which therefore never comes from PATH."""
+
+    @property
+    def pins(self) -> str:
+        """The folder in go-tools/ that holds its go.mod and go.sum."""
+        return self.folder or self.name
+
+
+def _kubernetes(name: str) -> Tool:
+    """One of the control plane's binaries; they share their pins, and their version must be the stack's."""
+    return Tool(
+        name=name,
+        package=f"k8s.io/kubernetes/cmd/{name}",
+        module="k8s.io/kubernetes",
+        version_arguments=("--version",),
+        folder="kubernetes",
+        version_variables=("k8s.io/component-base/version.gitVersion",),
+        exact_minor=True,
+    )
 
 
 TOOLS = {
@@ -46,6 +74,41 @@ TOOLS = {
             module="github.com/rhysd/actionlint",
             version_arguments=("-version",),
         ),
+        Tool(
+            name="etcd",
+            package="go.etcd.io/etcd/server/v3",
+            module="go.etcd.io/etcd/server/v3",
+            version_arguments=("--version",),
+        ),
+        _kubernetes("kube-apiserver"),
+        _kubernetes("kube-controller-manager"),
+        _kubernetes("kube-scheduler"),
+        Tool(
+            name="kwok",
+            package="sigs.k8s.io/kwok/cmd/kwok",
+            module="sigs.k8s.io/kwok",
+            version_arguments=("--version",),
+            files=(
+                "kustomize/stage/node/fast/node-initialize.yaml",
+                "kustomize/stage/node/heartbeat/node-heartbeat.yaml",
+                "kustomize/stage/pod/fast/pod-ready.yaml",
+                "kustomize/stage/pod/fast/pod-complete.yaml",
+                "kustomize/stage/pod/fast/pod-delete.yaml",
+                "kustomize/metrics/resource/metrics-resource.yaml",
+            ),
+        ),
+        Tool(
+            name="metrics-server",
+            package="sigs.k8s.io/metrics-server/cmd/metrics-server",
+            module="sigs.k8s.io/metrics-server",
+            version_arguments=("--version",),
+        ),
+        Tool(
+            name="kube-score",
+            package="github.com/zegl/kube-score/cmd/kube-score",
+            module="github.com/zegl/kube-score",
+            version_arguments=("version",),
+        ),
     )
 }
 
@@ -56,19 +119,50 @@ def find(tool: Tool, modules: Path = MODULES) -> Path:
     Raises:
         SandboxError: it has to be built and cannot be; says what is missing.
     """
-    on_path = shutil.which(tool.name)
+    on_path = None if tool.files else shutil.which(tool.name)
     if on_path and _fits(tool, Path(on_path), modules):
         return Path(on_path)
     built = _cached(tool, modules)
-    return built if built.exists() else _build(tool, built, modules)
+    if not all(path.exists() for path in (built, *_files(tool, built))):
+        _make(tool, built, modules)
+    return built
+
+
+def find_all(tools: Sequence[Tool], modules: Path = MODULES) -> list[Path]:
+    """The binaries of several tools; those that have to be built are built side by side where the machine has room.
+
+    Tools that share their pins share most of what is compiled, so that they are built one after the other.
+
+    Raises:
+        SandboxError: one has to be built and cannot be; says what is missing.
+    """
+    found: dict[str, Path] = {}
+
+    def find_group(group: Sequence[Tool]) -> None:
+        for tool in group:
+            found[tool.name] = find(tool, modules)
+
+    groups = [[tool for tool in tools if tool.pins == pins] for pins in dict.fromkeys(tool.pins for tool in tools)]
+    builders = ThreadPoolExecutor(max_workers=builds_at_once(os.cpu_count() or 1, psutil.virtual_memory().available))
+    try:
+        for done in [builders.submit(find_group, group) for group in groups]:
+            done.result()
+    finally:
+        builders.shutdown(cancel_futures=True)
+    return [found[tool.name] for tool in tools]
+
+
+def builds_at_once(cores: int, free_bytes: int) -> int:
+    """How many builds a machine has room for: Go keeps two cores busy with one, and links in up to 4 GB."""
+    return max(1, min(cores // 2, free_bytes // 2**32))
 
 
 def wanted_version(tool: Tool, modules: Path = MODULES) -> tuple[int, ...]:
     """The version that the tool's module pins: major, minor, patch."""
-    text = (modules / tool.name / "go.mod").read_text()
+    text = (modules / tool.pins / "go.mod").read_text()
     match = re.search(rf"{re.escape(tool.module)} v(\d+)\.(\d+)\.(\d+)", text)
     if match is None:
-        raise SandboxError(f"reading {modules / tool.name / 'go.mod'}: it does not require {tool.module}")
+        raise SandboxError(f"reading {modules / tool.pins / 'go.mod'}: it does not require {tool.module}")
     return tuple(int(part) for part in match.groups())
 
 
@@ -83,58 +177,92 @@ def _fits(tool: Tool, binary: Path, modules: Path) -> bool:
     match = re.search(r"(\d+)\.(\d+)\.(\d+)", answer.stdout)
     version = tuple(int(part) for part in match.groups()) if match else (0,)
     wanted = wanted_version(tool, modules)
-    return version[0] == wanted[0] and version >= wanted
+    same = 2 if tool.exact_minor else 1
+    return version[:same] == wanted[:same] and version >= wanted
 
 
 def _cached(tool: Tool, modules: Path) -> Path:
     """Where the build of just these pins is kept."""
     digest = hashlib.sha256(tool.package.encode())
     for name in ("go.mod", "go.sum"):
-        path = modules / tool.name / name
+        path = modules / tool.pins / name
         digest.update(path.read_bytes() if path.exists() else b"")
     return cache_folder() / "tools" / f"{tool.name}-{digest.hexdigest()[:16]}" / tool.name
 
 
-def _build(tool: Tool, target: Path, modules: Path) -> Path:
-    folder = modules / tool.name
-    go = _go(tool, folder)
+def _files(tool: Tool, binary: Path) -> list[Path]:
+    """Where the files that a binary needs lie: beside it."""
+    return [binary.with_name(Path(file).name) for file in tool.files]
+
+
+def _make(tool: Tool, target: Path, modules: Path) -> None:
+    """Build the binary and copy its files, whatever of the two is missing."""
+    go = _go(tool, modules / tool.pins)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
-        if target.exists():  # another command built it while this one waited
-            return target
-        log = target.with_suffix(".log")
-        partial = target.with_suffix(".partial")
-        environment = {
-            **os.environ,
-            "GOFLAGS": "-mod=readonly -buildvcs=false",
-            "CGO_ENABLED": "0",
-            "GOTMPDIR": str(target.parent),
-        }
-        began = time.monotonic()
-        with Progress(f"building {tool.name}", f"once, kept in {target.parent}") as progress, log.open("w") as output:
-            progress.note("downloading modules")
-            packages = subprocess.run(
-                [go, "list", "-deps", tool.package],
-                cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=output, text=True, check=False,
-            )  # fmt: skip
-            _require(packages.returncode == 0, tool, log)
-            total = len(packages.stdout.split())
-            with subprocess.Popen(
-                [go, "build", "-v", "-trimpath", "-ldflags", "-s -w", "-o", str(partial), tool.package],
-                cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            ) as build:  # fmt: skip
-                try:
-                    for done, line in enumerate(build.stderr or (), start=1):
-                        output.write(line)
-                        output.flush()
-                        progress.step(done, total, "packages")
-                except BaseException:
-                    build.terminate()
-                    raise
-            _require(build.returncode == 0, tool, log)
-        partial.replace(target)
-        print(f"built {tool.name} in {time.monotonic() - began:.0f} s", file=sys.stderr)
-        return target
+    with FileLock(target.with_suffix(".lock")):  # another command may be at it
+        if not target.exists():
+            _build(tool, go, target, modules)
+        if tool.files:
+            source = _source(tool, go, modules)
+            for file, copy in zip(tool.files, _files(tool, target), strict=True):
+                shutil.copyfile(source / file, copy)
+
+
+def _build(tool: Tool, go: str, target: Path, modules: Path) -> None:
+    folder = modules / tool.pins
+    log = target.with_suffix(".log")
+    partial = target.with_suffix(".partial")
+    flags = _linker_flags(tool, modules)
+    environment = {**_environment(), "GOTMPDIR": str(target.parent)}
+    began = time.monotonic()
+    with Progress(f"building {tool.name}", f"once, kept in {target.parent}") as progress, log.open("w") as output:
+        progress.note("downloading modules")
+        packages = subprocess.run(
+            [go, "list", "-deps", tool.package],
+            cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=output, text=True, check=False,
+        )  # fmt: skip
+        _require(packages.returncode == 0, tool, log)
+        total = len(packages.stdout.split())
+        with subprocess.Popen(
+            [go, "build", "-v", "-trimpath", "-ldflags", flags, "-o", str(partial), tool.package],
+            cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        ) as build:  # fmt: skip
+            try:
+                for done, line in enumerate(build.stderr or (), start=1):
+                    output.write(line)
+                    output.flush()
+                    progress.step(done, total, "packages")
+            except BaseException:
+                build.terminate()
+                raise
+        _require(build.returncode == 0, tool, log)
+    partial.replace(target)
+    say(f"built {tool.name} in {time.monotonic() - began:.0f} s")
+
+
+def _environment() -> dict[str, str]:
+    """Go's environment: pins are taken as they are, and no C compiler is needed."""
+    return {**os.environ, "GOFLAGS": "-mod=readonly -buildvcs=false", "CGO_ENABLED": "0"}
+
+
+def _source(tool: Tool, go: str, modules: Path) -> Path:
+    """The folder of the tool's module, in Go's cache of modules."""
+    answer = subprocess.run(
+        [go, "list", "-m", "-f", "{{.Dir}}", tool.module],
+        cwd=modules / tool.pins, env=_environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    folder = answer.stdout.strip()
+    if not folder:
+        raise SandboxError(
+            f"finding the files of {tool.name}: {answer.stderr.strip() or 'its module is not downloaded'}"
+        )
+    return Path(folder)
+
+
+def _linker_flags(tool: Tool, modules: Path) -> str:
+    """Without symbols, which halves the file; with the version where the binary does not know it."""
+    version = "v" + ".".join(str(part) for part in wanted_version(tool, modules))
+    return " ".join(["-s -w", *(f"-X {variable}={version}" for variable in tool.version_variables)])
 
 
 def _require(condition: bool, tool: Tool, log: Path) -> None:
@@ -161,10 +289,12 @@ def _go(tool: Tool, folder: Path) -> str:
 def main(names: Iterable[str] = ()) -> int:
     """`python -m sandbox.tools [NAME ...]`: make sure of the tools and print where they are."""
     try:
-        for name in list(names) or list(TOOLS):
+        wanted = list(names) or list(TOOLS)
+        for name in wanted:
             if name not in TOOLS:
                 raise BadInputError(f"finding the tool {name}: the tools are {', '.join(TOOLS)}")
-            print(find(TOOLS[name]))
+        for binary in find_all([TOOLS[name] for name in wanted]):
+            print(binary)
     except SandboxError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

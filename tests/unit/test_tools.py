@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,10 +91,54 @@ def test_a_go_that_is_too_old_is_named(modules: Path) -> None:
         tools.find(HELLO, modules)
 
 
+def test_files_of_the_module_are_kept_beside_the_binary(modules: Path) -> None:
+    (modules / "hello/stages").mkdir()
+    (modules / "hello/stages/node.yaml").write_text("kind: Stage\n")
+    binary = tools.find(HELLO, modules)
+    made = binary.stat().st_mtime_ns
+    # The tool of these files was built before they were asked for: only they are added.
+    with_files = replace(HELLO, module="pyairtable/tools/hello", files=("stages/node.yaml",))
+    assert tools.find(with_files, modules) == binary
+    assert binary.with_name("node.yaml").read_text() == "kind: Stage\n"
+    assert binary.stat().st_mtime_ns == made
+
+
+def test_a_tool_with_files_is_never_taken_from_the_path(
+    modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (modules / "hello/node.yaml").write_text("kind: Stage\n")
+    (modules / "hello/go.mod").write_text(f"{GO_MOD}// require pyairtable/tools/hello v1.2.3\n")
+    with_files = replace(HELLO, module="pyairtable/tools/hello", files=("node.yaml",))
+    assert tools.find(with_files, modules) != on_path(tmp_path / "bin", monkeypatch, "hello v1.2.3")
+
+
+def test_several_tools_are_found_in_the_order_asked_for(modules: Path) -> None:
+    other = replace(HELLO, name="other", folder="hello")
+    assert tools.find_all([other, HELLO], modules) == [tools.find(other, modules), tools.find(HELLO, modules)]
+
+
+@pytest.mark.parametrize(
+    ("cores", "free_gib", "builds"), [(1, 64, 1), (2, 64, 1), (8, 64, 4), (8, 9, 2), (64, 1, 1), (16, 64, 8)]
+)
+def test_as_many_builds_go_side_by_side_as_the_machine_has_room_for(cores: int, free_gib: int, builds: int) -> None:
+    assert tools.builds_at_once(cores, free_gib * 2**30) == builds
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"), [("v1.36.3", True), ("v1.36.9", True), ("v1.36.2", False), ("v1.37.0", False)]
+)
+def test_kubernetes_from_the_path_is_of_the_same_minor_version(
+    modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, fits: bool
+) -> None:
+    (modules / "hello/go.mod").write_text(GO_MOD.replace("v1.2.3", "v1.36.3"))
+    binary = on_path(tmp_path / "bin", monkeypatch, version)
+    assert (tools.find(replace(HELLO, exact_minor=True), modules) == binary) is fits
+
+
 def test_every_tool_has_its_pins() -> None:
     for tool in tools.TOOLS.values():
         assert tools.wanted_version(tool) > (0, 0, 0)
-        assert (tools.MODULES / tool.name / "go.sum").is_file()
+        assert (tools.MODULES / tool.pins / "go.sum").is_file()
 
 
 def test_an_unknown_tool_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
