@@ -21,12 +21,18 @@ from cost import (
     estimate,
     require_within_budget,
     resources_of_deployment,
+    spot_share,
 )
-from cost.catalog import FIXED, FREE, price_list, price_list_date, quantities
+from cost.catalog import FIXED, FREE, UNPRICED_PACKAGES, quantities
+from cost.instance_types import INSTANCE_TYPES
+from cost.prices import price_list, price_list_date
+from cost.rules import RULES
 from cost.table import render
-from infra.phases import HIGHEST_BUILT, Phase
+from infra.environments import ENVIRONMENTS
+from infra.phases import Phase
 from infra.program import Platform
-from infra.settings import ENVIRONMENTS, Settings
+from infra.settings import Settings
+from tests.unit.cost_table import deployment, stack_of, table
 from tests.unit.graph import ROOT, Graph, config, platform, run
 
 ALARM = "aws:cloudwatch/metricAlarm:MetricAlarm"
@@ -37,19 +43,45 @@ KEY = "aws:kms/key:Key"
 REPOSITORY = "aws:ecr/repository:Repository"
 
 USAGE: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "cost" / "usage.toml").read_text())
+ASKED_FOR_BY_RULES = {
+    "eks_control_plane",
+    "gp3_iops",
+    "gp3_storage",
+    "gp3_throughput",
+    "network_load_balancer",
+    "public_ipv4",
+}
 PRICE_FILE = tomllib.loads((ROOT / "cost" / "prices.toml").read_text())
+
+
+MADE_BY_A_REMOTE_COMPONENT = {
+    "aws:eks/accessEntry:AccessEntry",
+    "aws:eks/accessPolicyAssociation:AccessPolicyAssociation",
+    "aws:eks/cluster:Cluster",
+}
+"""Priced for whoever makes one without the component."""
+OPTIONAL = {"aws:autoscaling/schedule:Schedule"}
+"""Made only where the config asks for it."""
 
 
 @cache
 def everything() -> frozenset[tuple[str, str]]:
-    """Type and name of every AWS resource that the program can create."""
+    """Type and name of every resource that the program can create and that is no other's business."""
     return frozenset(
         (node.type, node.name)
         for stack in ENVIRONMENTS
-        for phase in range(HIGHEST_BUILT + 1)
-        for mirror in ("none", "ecr")
-        for node in platform(stack, phase=phase, registry={"mirror": mirror}).aws
+        for node in platform(stack, registry={"mirror": "ecr"}).nodes
+        if package(node.type) not in UNPRICED_PACKAGES
     )
+
+
+def package(type_: str) -> str:
+    return type_.partition(":")[0]
+
+
+def priced_types() -> set[str]:
+    """Types with a price, without those of packages that have none."""
+    return {type_ for type_ in FIXED.keys() | RULES.keys() | USAGE.keys() if package(type_) not in UNPRICED_PACKAGES}
 
 
 def all_types() -> set[str]:
@@ -75,21 +107,6 @@ def usage_of(type_: str) -> dict[str, Any]:
     return entries
 
 
-def deployment(graph: Graph) -> dict[str, Any]:
-    """The graph as the engine would export it."""
-    stack = graph.top_of(graph.nodes[0]).parent
-    return {
-        "manifest": {},
-        "resources": [
-            {"urn": stack, "type": "pulumi:pulumi:Stack", "custom": False},
-            *(
-                {"urn": node.urn, "type": node.type, "parent": node.parent, "inputs": dict(node.inputs)}
-                for node in graph.nodes
-            ),
-        ],
-    }
-
-
 def lines(*usd: str, phase: Phase = Phase.COST_FOUNDATION) -> tuple[Line, ...]:
     return tuple(
         Line(
@@ -100,6 +117,10 @@ def lines(*usd: str, phase: Phase = Phase.COST_FOUNDATION) -> tuple[Line, ...]:
             quantity=Decimal(number),
             unit="hour",
             usd=Decimal(amount),
+            minimum_usd=Decimal(amount),
+            maximum_usd=Decimal(amount),
+            on_demand_usd=Decimal(amount),
+            is_compute=False,
         )
         for number, amount in enumerate(usd, start=1)
     )
@@ -111,16 +132,18 @@ def estimate_of(*usd: str) -> Estimate:
 
 class TestCatalog:
     def test_every_type_that_the_program_creates_is_priced_or_free_on_purpose(self) -> None:
-        assert all_types() - (FIXED.keys() | USAGE.keys() | FREE.keys()) == set()
+        assert all_types() - (priced_types() | FREE.keys()) == set()
 
     def test_no_type_is_both_priced_and_free(self) -> None:
-        assert (FIXED.keys() | USAGE.keys()) & FREE.keys() == set()
+        assert priced_types() & FREE.keys() == set()
 
-    def test_every_resource_that_the_program_creates_can_be_estimated(self) -> None:
-        estimate((resource(type_, name) for type_, name in everything()), stacks_per_account=3)
+    @in_every_environment
+    def test_every_resource_that_the_program_creates_can_be_estimated(self, stack: str) -> None:
+        graph = platform(stack, registry={"mirror": "ecr"})
+        assert estimate(resources_of_deployment(deployment(graph)), stacks_per_account=3).lines
 
     def test_it_knows_no_type_that_the_program_cannot_create(self) -> None:
-        assert FIXED.keys() | FREE.keys() | USAGE.keys() == all_types()
+        assert priced_types() | FREE.keys() == all_types() | MADE_BY_A_REMOTE_COMPONENT | OPTIONAL
 
     def test_what_it_expects_of_one_resource_is_expected_of_one_that_exists(self) -> None:
         named = {
@@ -130,26 +153,34 @@ class TestCatalog:
 
     def test_an_unknown_type_is_an_error_that_names_it_and_says_where_to_add_it(self) -> None:
         with pytest.raises(UnknownTypeError) as error:
-            quantities(resource("aws:rds/instance:Instance", "orders"))
+            quantities(resource("aws:rds/instance:Instance", "orders"), {})
         assert "aws:rds/instance:Instance (orders)" in str(error.value)
         assert "cost/catalog.py" in str(error.value)
         assert "cost/usage.toml" in str(error.value)
 
     def test_a_resource_whose_use_nobody_has_estimated_is_an_error_though_its_type_is_known(self) -> None:
         with pytest.raises(UnknownTypeError, match=r"Function \(another\)"):
-            quantities(resource(FUNCTION, "another"))
+            quantities(resource(FUNCTION, "another"), {})
 
     @pytest.mark.parametrize(
-        "type_", ["pulumi:pulumi:Stack", "pulumi:providers:aws", "pyairtable:cost_foundation:CostFoundation"]
+        "type_",
+        [
+            "pulumi:pulumi:Stack",
+            "pulumi:providers:aws",
+            "pyairtable:cost_foundation:CostFoundation",
+            "random:index/randomPassword:RandomPassword",
+            "tls:index/privateKey:PrivateKey",
+            "kubernetes:apps/v1:Deployment",
+        ],
     )
-    def test_what_exists_in_pulumi_only_costs_nothing(self, type_: str) -> None:
-        assert quantities(resource(type_)) == {}
+    def test_what_exists_in_pulumi_or_on_the_nodes_only_costs_nothing(self, type_: str) -> None:
+        assert quantities(resource(type_), {}) == {}
 
     def test_a_type_may_have_a_fixed_price_and_be_used(self) -> None:
-        assert quantities(resource(KEY)).keys() == {"kms_key", "kms_request"}
+        assert quantities(resource(KEY), {}).keys() == {"kms_key", "kms_request"}
 
     def test_every_free_type_says_why(self) -> None:
-        assert all(len(reason) > 5 for reason in FREE.values())
+        assert all(len(reason) > 5 for reason in (*FREE.values(), *UNPRICED_PACKAGES.values()))
 
     def test_every_expected_use_says_why(self) -> None:
         assert all(entry["why"] for type_ in USAGE for entry in usage_of(type_).values())
@@ -159,9 +190,10 @@ class TestPriceList:
     def test_it_has_every_price_that_is_asked_for_and_no_other(self) -> None:
         fixed = {price for prices in FIXED.values() for price in prices}
         used = {price for type_ in USAGE for price in usage_of(type_)}
-        assert fixed | used == price_list().keys()
+        instances = {f"{name} {lifecycle}" for name in INSTANCE_TYPES for lifecycle in ("spot", "on-demand")}
+        assert fixed | used | ASKED_FOR_BY_RULES | instances == price_list().keys()
 
-    @pytest.mark.parametrize("name", PRICE_FILE["prices"])
+    @pytest.mark.parametrize("name", price_list())
     def test_a_price_is_positive_and_has_a_unit_and_a_source_on_the_web(self, name: str) -> None:
         price = price_list()[name]
         assert price.usd > 0
@@ -172,6 +204,15 @@ class TestPriceList:
     def test_it_is_dated(self) -> None:
         assert isinstance(PRICE_FILE["as_of"], date)
         assert price_list_date() == PRICE_FILE["as_of"].isoformat()
+
+    def test_those_of_instances_are_of_the_same_day(self) -> None:
+        assert tomllib.loads((ROOT / "cost" / "instance_types.toml").read_text())["as_of"] == PRICE_FILE["as_of"]
+
+    def test_an_hour_of_an_instance_says_what_it_costs_on_demand(self) -> None:
+        spot, on_demand = price_list()["t3.medium spot"], price_list()["t3.medium on-demand"]
+        assert (spot.usd, on_demand.usd) == (Decimal("0.0183"), Decimal("0.0416"))
+        assert spot.on_demand_usd == on_demand.on_demand_usd == on_demand.usd
+        assert price_list()["eks_control_plane"].on_demand_usd is None
 
     def test_prices_are_exact(self) -> None:
         assert price_list()["lambda_arm64"].usd == Decimal("0.0000133334")
@@ -261,7 +302,7 @@ class TestEstimate:
 
     def test_the_stack_file_says_how_many_stacks_share_the_allowances(self) -> None:
         usd = [
-            platform("dev", cost={"stacksPerAccount": stacks}).outputs["estimated_monthly_cost_usd"]
+            platform("dev", phase=1, cost={"stacksPerAccount": stacks}).outputs["estimated_monthly_cost_usd"]
             for stacks in (1, 3, 100)
         ]
         assert usd[0] <= usd[1] < usd[2]
@@ -271,8 +312,12 @@ class TestEstimate:
         assert platform(stack, phase=0).outputs["estimated_monthly_cost_usd"] == 0
 
     def test_prods_key_costs_a_dollar_more(self) -> None:
-        usd = [platform(stack).outputs["estimated_monthly_cost_usd"] for stack in ("dev", "prod")]
+        usd = [platform(stack, phase=1).outputs["estimated_monthly_cost_usd"] for stack in ("dev", "prod")]
         assert usd[1] - usd[0] == pytest.approx(1.00)
+
+    @pytest.mark.parametrize(("stack", "usd"), [("dev", 0.62), ("staging", 0.62), ("prod", 1.62)])
+    def test_what_phase_1_costs(self, stack: str, usd: float) -> None:
+        assert platform(stack, phase=1).outputs["estimated_monthly_cost_usd"] == usd
 
     @in_every_environment
     def test_all_of_phase_1_is_in_phase_1(self, stack: str) -> None:
@@ -283,6 +328,32 @@ class TestEstimate:
         result = estimate(resources_of_deployment(deployment(platform("dev"))), stacks_per_account=3)
         (line,) = (line for line in result.lines if line.price == "cost_explorer_request")
         assert line.usd == Decimal("0.62")
+
+
+AIMS = {"dev": 92, "staging": 140, "prod": 340}
+"""What phase 2 should cost at the most as it is expected to run, US dollars a month; the budgets are above."""
+
+
+class TestEnvironments:
+    @pytest.mark.parametrize(("stack", "usd"), AIMS.items())
+    def test_it_costs_no_more_than_it_should(self, stack: str, usd: int) -> None:
+        assert stack_of(stack)[1].total_usd <= usd
+
+    @in_every_environment
+    def test_what_it_is_expected_to_cost_is_between_its_bounds(self, stack: str) -> None:
+        _, result = stack_of(stack)
+        assert result.minimum_usd <= result.total_usd <= result.maximum_usd
+
+    @pytest.mark.parametrize("stack", ["dev", "staging"])
+    def test_spot_saves_60_percent_of_its_compute(self, stack: str) -> None:
+        assert stack_of(stack)[1].compute_saving >= Decimal("0.60")
+
+    @pytest.mark.parametrize(("stack", "share"), [("dev", 100), ("staging", 100), ("prod", 80)])
+    def test_its_share_of_spot_nodes(self, stack: str, share: int) -> None:
+        assert spot_share(stack_of(stack)[0]) == share
+
+    def test_the_documentation_has_the_figures_of_all(self) -> None:
+        assert table() in (ROOT / "docs" / "cost.md").read_text()
 
 
 class TestBudgetCheck:
@@ -307,10 +378,10 @@ class TestBudgetCheck:
 
     def test_a_program_above_its_budget_fails(self) -> None:
         with pytest.raises(OverBudgetError, match=r"cost-foundation-alerts-key kms_key 1\.00, "):
-            platform("prod", monthlyBudgetUsd=1)
+            platform("prod", phase=1, monthlyBudgetUsd=1)
 
     def test_a_program_that_does_not_enforce_its_budget_warns_only(self) -> None:
-        graph = platform("prod", monthlyBudgetUsd=1, cost={"enforce": False})
+        graph = platform("prod", phase=1, monthlyBudgetUsd=1, cost={"enforce": False})
         (warning,) = graph.warnings
         assert "exceeds the budget of 1 USD; largest: cost-foundation-alerts-key kms_key 1.00, " in warning
         assert graph.outputs["budget_name"] == "pyairtable-prod-monthly-budget"
@@ -415,10 +486,33 @@ class TestTable:
         rows = render(estimate_of("1.5", "0.004", "0.01"), budget_usd=98).splitlines()[2:]
         assert rows == ["  resource-1  1 hour of price-1  1.50", "  resource-3  3 hour of price-3  0.01"]
 
+    def test_without_nodes_it_has_neither_bounds_nor_savings(self) -> None:
+        assert render(estimate_of("1"), budget_usd=98).splitlines()[1] == "  phase 1: 1.00"
+
+    def test_with_nodes_it_has_the_bounds_and_what_spot_saves(self) -> None:
+        (control_plane, node) = lines("73", "11.06", phase=Phase.COMPUTE)
+        node = replace(
+            node,
+            minimum_usd=Decimal("8.76"),
+            maximum_usd=Decimal("26.72"),
+            on_demand_usd=Decimal("28.91"),
+            is_compute=True,
+        )
+        result = Estimate(lines=(control_plane, node), prices_as_of="2026-08-01")
+        assert render(result, budget_usd=98).splitlines()[:5] == [
+            "Estimated monthly cost: 84.06 of 98 USD (prices of 2026-08-01)",
+            "  from 81.76 to 99.72 as the nodes scale",
+            "  101.91 at on-demand prices",
+            "  nodes 11.06, 61.7% below the 28.91 of on-demand ones",
+            "  phase 2: 84.06",
+        ]
+
     def test_quantities_are_plain_numbers(self) -> None:
         (line,) = lines("10")
         hundred = Estimate(lines=(replace(line, quantity=Decimal("1E+2")),), prices_as_of="2026-08-01")
         assert "  100 hour of price-1  10.00" in render(hundred, budget_usd=98)
+        third = Estimate(lines=(replace(line, quantity=Decimal(730) / 3),), prices_as_of="2026-08-01")
+        assert "  243.333 hour of price-1  10.00" in render(third, budget_usd=98)
 
     def test_of_nothing_it_is_one_line(self) -> None:
         assert render(estimate([], stacks_per_account=3), budget_usd=Decimal(98)).splitlines() == [

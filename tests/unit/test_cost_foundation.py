@@ -1,7 +1,9 @@
 """Phase 1 as the runbook asks for it: budget, alerts, anomaly detection, spend report, dashboard, image registry."""
 
 import json
+import re
 from decimal import Decimal
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,9 +12,11 @@ import pytest
 
 from components.cost_foundation import CostFoundation, Images
 from components.cost_foundation.spend_reporter import handler
+from infra.environments import ENVIRONMENTS
 from infra.program import Platform
-from infra.settings import ENVIRONMENTS, Settings
-from tests.unit.graph import ACCOUNT_ID, EMAILS, ROOT, Graph, Node, config, platform, run
+from infra.settings import Settings
+from tests.unit.graph import ACCOUNT_ID, EMAILS, ROOT, Graph, Node, config, run
+from tests.unit.graph import platform as platform_of_any_phase
 
 TOPIC = "aws:sns/topic:Topic"
 TOPIC_POLICY = "aws:sns/topicPolicy:TopicPolicy"
@@ -35,6 +39,8 @@ LIFECYCLE = "aws:ecr/lifecyclePolicy:LifecyclePolicy"
 
 PUBLISHERS = {"budgets.amazonaws.com", "costalerts.amazonaws.com", "cloudwatch.amazonaws.com"}
 ECR = {"mirror": "ecr"}
+
+platform = partial(platform_of_any_phase, phase=1)
 
 in_every_environment = pytest.mark.parametrize("stack", ENVIRONMENTS)
 
@@ -406,9 +412,31 @@ class TestDashboard:
         assert self.metrics()["Spent, % of budget"] == [("100 * spend / budget",)]
 
     def test_what_an_expression_refers_to_is_in_its_widget(self) -> None:
-        (gauge,) = (w["properties"] for w in self.widgets() if w["properties"].get("view") == "gauge")
+        for widget in self.widgets():
+            metrics = [metric[-1] for metric in widget["properties"].get("metrics", [])]
+            sums = [metric["expression"] for metric in metrics if "SEARCH" not in metric.get("expression", "SEARCH")]
+            referred = {name for expression in sums for name in re.findall(r"[a-z]\w*", expression)}
+            assert referred <= {metric.get("id") for metric in metrics}
+
+    def test_the_gauge_of_the_budget_takes_spend_and_budget(self) -> None:
+        (gauge,) = (w["properties"] for w in self.widgets() if w["properties"].get("title") == "Spent, % of budget")
         by_id = {metric[-1]["id"]: metric[1] for metric in gauge["metrics"] if len(metric) > 1}
         assert by_id == {"spend": "MonthToDateSpend", "budget": "MonthlyBudget"}
+
+    @pytest.mark.parametrize("stack", [*ENVIRONMENTS, "alice-dev"])
+    def test_it_counts_the_nodes_of_the_stacks_own_groups(self, stack: str) -> None:
+        searched = dict(zip(("all", "spot"), self.metrics(stack)["Nodes in service"], strict=True))
+        groups = {kind: set(re.findall(r"eks-[\w-]+", search)) for kind, (search,) in searched.items()}
+        assert groups["spot"] == {f"eks-pyairtable-{stack}-spot"}
+        assert groups["all"] == {f"eks-pyairtable-{stack}-spot", f"eks-pyairtable-{stack}-on-demand"}
+
+    def test_it_searches_groups_by_the_beginning_of_their_names_which_quotes_would_not(self) -> None:
+        ((search,), _) = self.metrics()["Nodes in service"]
+        assert 'MetricName="GroupInServiceInstances"' in search
+        assert '"eks-' not in search
+
+    def test_it_shows_the_share_of_spot_nodes(self) -> None:
+        assert self.metrics()["Spot share of the nodes, %"] == [("100 * spot / nodes",)]
 
     def test_it_shows_spend_against_budget_over_time(self) -> None:
         drawn = {metric[1] for metric in self.metrics()["Spend against budget, USD"]}
@@ -482,7 +510,7 @@ def images_of(monkeypatch: pytest.MonkeyPatch) -> ImagesOf:
     monkeypatch.setattr("components.cost_foundation.CostFoundation", Kept)
 
     def images_of(**registry: object) -> Images:
-        settings = Settings.from_config("dev", config("dev", registry=registry))
+        settings = Settings.from_config("dev", config("dev", phase=1, services=[], registry=registry))
         run(lambda: Platform(settings), "dev")
         return made[-1].images
 
