@@ -14,15 +14,22 @@ class Phase(IntEnum):
     BLUE_GREEN = 4
 
 
-HIGHEST_BUILT = Phase.COST_FOUNDATION
+HIGHEST_BUILT = Phase.COMPUTE
 """The last phase that this version of the program can build; a stack file that asks for more is refused."""
 
 OUTPUTS: Mapping[str, Phase] = {
     "account_id": Phase.NOTHING,
+    "api_gateway_url": Phase.COMPUTE,
     "budget_name": Phase.COST_FOUNDATION,
+    "cluster_name": Phase.COMPUTE,
+    "compute_saving_percent": Phase.COMPUTE,
     "cost_alerts_topic_arn": Phase.COST_FOUNDATION,
     "dashboard_name": Phase.COST_FOUNDATION,
     "estimated_monthly_cost_usd": Phase.NOTHING,
+    "estimated_monthly_maximum_usd": Phase.NOTHING,
+    "estimated_monthly_minimum_usd": Phase.NOTHING,
+    "kubeconfig": Phase.COMPUTE,
     "phase": Phase.NOTHING,
+    "spot_share_percent": Phase.COMPUTE,
 }
 """Outputs of a stack and the phase from which each has a value; below it, it is null."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pulumi
 import pulumi_aws as aws
 
-from cost import ResourceRecorder, estimate, require_within_budget
+from cost import ResourceRecorder, estimate, require_within_budget, spot_share
 from infra.phases import OUTPUTS, Phase
 from infra.settings import Settings
 
@@ -24,43 +24,50 @@ class Platform:
             allowed_account_ids=[settings.account_id],
             default_tags={"tags": settings.names.default_tags},
         )
-        providers = pulumi.ResourceOptions(providers={"aws": aws_provider})
+        providers = {"aws": aws_provider}
         outputs: dict[str, pulumi.Input[object] | None] = dict.fromkeys(OUTPUTS)
         outputs["phase"] = settings.phase.value
         outputs["account_id"] = settings.account_id
 
+        # Each phase is imported where it begins, so that a preview loads only what its phase needs.
         if settings.phase >= Phase.COST_FOUNDATION:
-            # Imported here and not above, so that a preview loads only what its phase needs.
-            from components.cost_foundation import CostFoundation, CostFoundationArgs, RegistryArgs
+            from components.cost_foundation import CostFoundation
+            from infra.arguments.cost_foundation import cost_foundation_args
 
             cost_foundation = CostFoundation(
-                "cost-foundation",
-                CostFoundationArgs(
-                    names=settings.names,
-                    account_id=settings.account_id,
-                    region=settings.region,
-                    monthly_limit_usd=Decimal(settings.monthly_budget_usd),
-                    account_wide_limit_usd=Decimal(settings.account_wide_limit_usd),
-                    alert_emails=settings.alert_emails,
-                    encrypt_alerts_with_own_key=settings.environment == "prod",
-                    registry=RegistryArgs(
-                        names=settings.names,
-                        account_id=settings.account_id,
-                        region=settings.region,
-                        host=settings.registry.host,
-                        organization=settings.registry.organization,
-                        mirror=settings.registry.mirror == "ecr",
-                        repositories=settings.registry.repositories,
-                    ),
-                ),
-                providers,
+                "cost-foundation", cost_foundation_args(settings), pulumi.ResourceOptions(providers=providers)
             )
             outputs["budget_name"] = cost_foundation.budget_name
             outputs["cost_alerts_topic_arn"] = cost_foundation.alert_topic_arn
             outputs["dashboard_name"] = cost_foundation.dashboard_name
 
+            if settings.phase >= Phase.COMPUTE:
+                from components.compute import Compute, Workloads
+                from infra.arguments.compute import compute_args, workloads_args
+
+                compute = Compute(
+                    "compute",
+                    compute_args(settings, cost_foundation.alert_topic_arn),
+                    pulumi.ResourceOptions(providers=providers),
+                )
+                Workloads(
+                    "blue",
+                    workloads_args(settings, cost_foundation.images, compute.pull_secret),
+                    pulumi.ResourceOptions(
+                        providers={"kubernetes": compute.kubernetes_provider}, depends_on=compute.ready
+                    ),
+                )
+                outputs["api_gateway_url"] = compute.api_gateway_url
+                outputs["cluster_name"] = compute.cluster_name
+                outputs["kubeconfig"] = compute.kubeconfig
+
         monthly_cost = estimate(recorder.resources, stacks_per_account=settings.cost.stacks_per_account)
         require_within_budget(monthly_cost, Decimal(settings.monthly_budget_usd), enforce=settings.cost.enforce)
         outputs["estimated_monthly_cost_usd"] = float(monthly_cost.total_usd)
+        outputs["estimated_monthly_minimum_usd"] = float(monthly_cost.minimum_usd)
+        outputs["estimated_monthly_maximum_usd"] = float(monthly_cost.maximum_usd)
+        if settings.phase >= Phase.COMPUTE:
+            outputs["spot_share_percent"] = float(spot_share(recorder.resources))
+            outputs["compute_saving_percent"] = float(100 * monthly_cost.compute_saving)
         for name, value in outputs.items():
             pulumi.export(name, value)

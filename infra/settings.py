@@ -1,94 +1,53 @@
 """Stack config -> one frozen, validated Settings. Nothing else reads config."""
 
 import difflib
+import ipaddress
 import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, cast, get_args, get_origin
 
 import pulumi
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from infra.environments import DEFAULTS, ENVIRONMENTS, MIN_REPLICAS, Environment, with_defaults
 from infra.naming import PROJECT, Names
 from infra.phases import HIGHEST_BUILT, Phase
-
-Environment = Literal["dev", "staging", "prod"]
-ENVIRONMENTS: Final = cast(tuple[Environment, ...], get_args(Environment))
+from infra.sections import (
+    ACCOUNT_ID,
+    MEANINGS,
+    NIGHTLY,
+    STACK_NAME,
+    TAG_VALUE,
+    ClusterSettings,
+    CostSettings,
+    EdgeSettings,
+    Email,
+    NetworkSettings,
+    NightSchedule,
+    NodeGroupSettings,
+    RegistrySettings,
+    Section,
+    ServiceSettings,
+    StoresSettings,
+    repeated,
+)
 
 ACCOUNT_WIDE_LIMIT_USD: Final = 98 + 150 + 395
 """What the three committed stacks may cost together, US dollars a month: the cost targets of the migration runbook."""
 
-STACK_NAME: Final = r"^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$"
-ACCOUNT_ID: Final = r"^\d{12}$"
-EMAIL: Final = r"^[A-Za-z0-9_%+-]+(\.[A-Za-z0-9_%+-]+)*@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}$"
-HOST_NAME: Final = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$"
-REPOSITORY_NAME: Final = r"^[a-z0-9]+([._-][a-z0-9]+)*$"
-TAG_VALUE: Final = r"^[A-Za-z0-9 _.:/=+@-]{1,64}$"
-
-MEANINGS: Final[Mapping[str, str]] = {
-    STACK_NAME: "up to 30 lower-case letters, digits and inner hyphens, the first a letter",
-    ACCOUNT_ID: "the 12 digits of an AWS account id, in quotes",
-    EMAIL: "an e-mail address",
-    HOST_NAME: "a host name without scheme or path",
-    REPOSITORY_NAME: "lower-case letters and digits, separated by single dots, hyphens or underscores",
-    TAG_VALUE: "1 to 64 letters, digits, spaces or _.:/=+@-",
-}
-"""What each pattern means, for error messages."""
-
-Email = Annotated[str, StringConstraints(pattern=EMAIL, max_length=254)]
-RepositoryName = Annotated[str, StringConstraints(pattern=REPOSITORY_NAME, max_length=100)]
+RESERVED_NAMES: Final = ("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns")
+"""Names of what else is in the namespace that the microservices share: Services, service accounts, policies."""
+LONGEST_NODE_GROUP: Final = 63
+LONGEST_LOAD_BALANCER: Final = 32
+"""What AWS takes for a name, in characters."""
+NARROWEST_WORLD: Final = 8
+"""Prefix length below which a network is the world: nobody's own is larger than a /8."""
 
 
 class SettingsError(pulumi.RunError):
     """A stack's config is wrong. One line per problem; Pulumi prints it without a traceback."""
-
-
-class Section(BaseModel):
-    """A part of the config: camelCase keys, nothing unknown, nothing mutable."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, coerce_numbers_to_str=True, validate_default=True
-    )
-
-
-class RegistrySettings(Section):
-    """Where container images come from (runbook step 1.1)."""
-
-    host: Annotated[str, StringConstraints(pattern=HOST_NAME)] = Field(default="ghcr.io", examples=["ghcr.io"])
-    organization: RepositoryName = Field(default="pyairtable-org", examples=["pyairtable-org"])
-    mirror: Literal["none", "ecr"] = Field(default="none", examples=["ecr"])
-    repositories: dict[
-        Literal["legacy", "microservices"], Annotated[tuple[RepositoryName, ...], Field(min_length=1)]
-    ] = Field(
-        default={
-            "legacy": (
-                "api-gateway",
-                "platform-services",
-                "automation-services",
-                "llm-orchestrator",
-                "mcp-server",
-                "airtable-gateway",
-            ),
-            "microservices": (
-                "api-gateway",
-                "auth-service",
-                "user-service",
-                "tenant-service",
-                "workspace-service",
-            ),
-        },
-        examples=[{"legacy": ["api-gateway"]}],
-    )
-
-
-class CostSettings(Section):
-    """How the estimate is made and what happens when it exceeds the budget."""
-
-    enforce: bool = Field(default=True, examples=[True])
-    stacks_per_account: int = Field(default=3, strict=True, ge=1, le=100, examples=[3])
-    """Stacks that share the account, and with it AWS's free allowances per account."""
 
 
 class Settings(Section):
@@ -112,6 +71,39 @@ class Settings(Section):
     cost_center: Annotated[str, StringConstraints(pattern=TAG_VALUE)] = Field(default="platform", examples=["platform"])
     registry: RegistrySettings = Field(default=RegistrySettings(), examples=[{"mirror": "ecr"}])
     cost: CostSettings = Field(default=CostSettings(), examples=[{"enforce": False}])
+    protect: bool = Field(examples=['"false"'])
+    """Whether cluster, disks, backups and stores are safe from deletion until this is taken back on purpose."""
+    network: NetworkSettings = Field(examples=[{"cidrBlock": "10.10.0.0/16"}])
+    cluster: ClusterSettings = Field(examples=[{"publicAccessCidrs": ["203.0.113.0/24"]}])
+    node_groups: Annotated[tuple[NodeGroupSettings, ...], Field(min_length=1, max_length=10)] = Field(
+        examples=[
+            [
+                {
+                    "name": "stores",
+                    "capacityType": "spot",
+                    "instanceTypes": ["t3a.medium", "t3.medium"],
+                    "minSize": 1,
+                    "desiredSize": 1,
+                    "maxSize": 2,
+                    "hostsStores": True,
+                }
+            ]
+        ]
+    )
+    night_schedule: NightSchedule | None = Field(
+        default=None, examples=[{"stop": "0 20 * * MON-FRI", "start": "0 6 * * MON-FRI"}]
+    )
+    stores: StoresSettings = Field(examples=[{"postgres": {"cpu": "250m", "memory": "512Mi", "diskGib": 10}}])
+    services: Annotated[tuple[ServiceSettings, ...], Field(max_length=200)] = Field(
+        default=(),
+        examples=[
+            [{"name": "auth-service", "image": "microservices/auth-service:v2.0.0", "cpu": "100m", "memory": "128Mi"}]
+        ],
+    )
+    edge: EdgeSettings = Field(examples=[{"enabled": True}])
+    image_pull_token: SecretStr | None = Field(default=None, examples=["pulumi config set --secret imagePullToken ..."])
+    airtable_token: SecretStr | None = Field(default=None, examples=["pulumi config set --secret airtableToken ..."])
+    gemini_api_key: SecretStr | None = Field(default=None, examples=["pulumi config set --secret geminiApiKey ..."])
 
     @field_validator("phase", mode="before")
     @classmethod
@@ -130,12 +122,42 @@ class Settings(Section):
             raise ValueError("must not name an address twice")
         return value
 
-    @field_validator("registry")
+    @field_validator("image_pull_token", "airtable_token", "gemini_api_key", "night_schedule", mode="before")
     @classmethod
-    def _no_repository_twice(cls, value: RegistrySettings) -> RegistrySettings:
-        for group, names in value.repositories.items():
-            if len(set(names)) < len(names):
-                raise ValueError(f"must not name a repository twice in repositories.{group}")
+    def _empty_is_absent(cls, value: object) -> object:
+        return None if value in ("", {}) else value  # the schema's defaults in Pulumi.yaml
+
+    @field_validator("node_groups")
+    @classmethod
+    def _node_groups_make_a_cluster(cls, value: tuple[NodeGroupSettings, ...]) -> tuple[NodeGroupSettings, ...]:
+        if twice := repeated(group.name for group in value):
+            raise ValueError(f"must not have two groups named {twice[0]}; rename one")
+        if len(hosts := [group.name for group in value if group.hosts_stores]) != 1:
+            raise ValueError(
+                f"must have hostsStores: true in just one group, not in {' and '.join(hosts) or 'none'}; set it where "
+                "PostgreSQL and Redis are to run"
+            )
+        return value
+
+    @field_validator("services")
+    @classmethod
+    def _services_fit_together(cls, value: tuple[ServiceSettings, ...]) -> tuple[ServiceSettings, ...]:
+        names = [service.name for service in value]
+        if twice := repeated(names):
+            raise ValueError(f"must not have two services named {twice[0]}; rename one")
+        if taken := [name for name in names if name in RESERVED_NAMES]:
+            raise ValueError(f"must not have a service named {taken[0]}: the program has its own; rename it")
+        for service in value:
+            if missing := sorted({*service.calls} - {*names} | {*service.calls} & {service.name}):
+                raise ValueError(
+                    f"must let services call other services of the list only, but {service.name} calls {missing[0]}; "
+                    f"remove that from its calls"
+                )
+        if len(public := [service.name for service in value if service.public]) > 1:
+            raise ValueError(
+                f"must have public: true in one service at most, not in {' and '.join(public)}; leave it where clients "
+                "arrive"
+            )
         return value
 
     @model_validator(mode="after")
@@ -147,6 +169,79 @@ class Settings(Section):
                 f"alice-{self.environment}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _network_is_apart(self) -> "Settings":
+        own = ipaddress.IPv4Network(self.network.cidr_block)
+        for name, defaults in DEFAULTS.items():
+            other = ipaddress.IPv4Network(defaults["network"]["cidrBlock"])
+            if name != self.environment and own.overlaps(other):
+                raise ValueError(
+                    f"{PROJECT}:network.cidrBlock: must not overlap {other}, which is {name}'s, as {own} does; "
+                    f"for example {PROJECT}:network.cidrBlock: {DEFAULTS[self.environment]['network']['cidrBlock']}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _images_are_in_the_registry(self) -> "Settings":
+        for service in self.services:
+            group, repository, _ = service.image_parts
+            if repository not in self.registry.repositories.get(group, ()):
+                raise ValueError(
+                    f"{PROJECT}:services: the image of {service.name}, {service.image}, is not in the registry; add "
+                    f"{repository} to {PROJECT}:registry.repositories.{group}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _prod_is_not_open_to_the_world(self) -> "Settings":
+        networks = map(ipaddress.IPv4Network, self.cluster.public_access_cidrs)
+        wide = [network for network in networks if network.prefixlen < NARROWEST_WORLD]
+        if self.environment == "prod" and wide:
+            raise ValueError(
+                f"{PROJECT}:cluster.publicAccessCidrs: must not be {wide[0]} in prod, as good as open to the world; "
+                f'name the networks that deploy, for example {PROJECT}:cluster.publicAccessCidrs: ["203.0.113.0/24"]'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _backups_run_while_nodes_do(self) -> "Settings":
+        if self.night_schedule and self.stores.backup_schedule == NIGHTLY:
+            raise ValueError(
+                f"{PROJECT}:stores.backupSchedule: must be a time at which nodes run, since {PROJECT}:nightSchedule "
+                f"stops them at night; for example {PROJECT}:stores.backupSchedule: 17 12 * * MON-FRI"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_edge_has_something_behind_it(self) -> "Settings":
+        if self.phase >= Phase.COMPUTE and self.edge.enabled and not any(service.public for service in self.services):
+            raise ValueError(
+                f"{PROJECT}:edge.enabled: must be false while no service is public; set public: true in the entry of "
+                f"{PROJECT}:services that clients reach, for example api-gateway"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_short_enough_for_aws(self) -> "Settings":
+        for group in self.node_groups:
+            name = self.names.of(f"{group.capacity_type}-{group.name}")
+            if len(name) > LONGEST_NODE_GROUP:
+                raise ValueError(
+                    f"{PROJECT}:nodeGroups: the group {group.name} would be {name}, longer than the "
+                    f"{LONGEST_NODE_GROUP} characters that EKS takes; give it a shorter name"
+                )
+        if self.edge.enabled and len(name := self.names.of("edge")) > LONGEST_LOAD_BALANCER:
+            raise ValueError(
+                f"{PROJECT}:edge.enabled: the load balancer would be {name}, longer than the "
+                f"{LONGEST_LOAD_BALANCER} characters that AWS takes; set it to false, or give the stack a shorter name"
+            )
+        return self
+
+    @property
+    def min_replicas(self) -> int:
+        """Replicas of a service that says nothing else."""
+        return MIN_REPLICAS[self.environment]
 
     @property
     def names(self) -> Names:
@@ -183,7 +278,7 @@ class Settings(Section):
         if values.get("environment", "") == "":  # empty is the schema's default in Pulumi.yaml
             values["environment"] = _environment_of(stack)
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(with_defaults(values["environment"], values))
         except ValidationError as error:
             problems = dict.fromkeys(_explain(details) for details in _causes(error.errors()))
             raise SettingsError("\n".join(problems)) from None
@@ -214,11 +309,22 @@ def _as_written(name: str, value: object) -> object:
 
 
 def _is_structured(name: str) -> bool:
-    for field in Settings.model_fields.values():
-        if field.alias == name:
-            annotation = field.annotation
-            return get_origin(annotation) is tuple or (isinstance(annotation, type) and issubclass(annotation, Section))
-    return False
+    return any(
+        field.alias == name and (_is_list(field.annotation) or _section(field.annotation))
+        for field in Settings.model_fields.values()
+    )
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is tuple
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    """The section that an annotation holds, by itself, or in a list, or a mapping, or none."""
+    for part in (annotation, *get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, Section):
+            return part
+    return None
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -239,7 +345,12 @@ def _explain(error: ErrorDetails) -> str:
         return f"{key}: is missing; {_example(location)}"
     if error["type"] == "extra_forbidden":
         return f"{key}: is not a setting; {_suggestion(location)}"
-    return f"{key}: {_problem(error)}, not {_shown(error['input'])}; {_example(location)}"
+    problem = _problem(error)
+    if ";" in problem:  # it says itself what is there and how to mend it
+        return f"{key}: {problem}"
+    is_key = "[key]" in error["loc"]
+    given = "" if _is_secret(location) else f", not {_shown(error['input'])}"
+    return f"{key}: {problem}{given}; {_example(location[:-1] if is_key else location)}"
 
 
 def _problem(error: ErrorDetails) -> str:
@@ -266,13 +377,21 @@ def _problem(error: ErrorDetails) -> str:
         case "less_than_equal":
             return f"must be at most {context['le']}"
         case "too_short":
-            return f"must have at least {context['min_length']} entry"
+            least = context["min_length"]
+            return f"must have at least {least} {'entry' if least == 1 else 'entries'}"
         case "too_long":
             return f"must have at most {context['max_length']} entries"
         case "string_pattern_mismatch":
             return f"must be {MEANINGS[context['pattern']]}"
         case _:
             return f"is refused ({error['msg']})"
+
+
+def _is_secret(location: list[str]) -> bool:
+    return any(
+        field.alias == location[0] and SecretStr in get_args(field.annotation)
+        for field in Settings.model_fields.values()
+    )
 
 
 LONGEST_SHOWN: Final = 60
@@ -288,26 +407,30 @@ def _model_at(location: list[str]) -> type[Section]:
     section: type[Section] = Settings
     for part in location[:-1]:
         for field in section.model_fields.values():
-            if field.alias == part and isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-                section = field.annotation
+            if field.alias == part:
+                section = _section(field.annotation) or section
     return section
 
 
 def _example(location: list[str]) -> str:
     """How to mend it, from the examples that each field carries."""
-    section: type[Section] = Settings
+    section: type[Section] | None = Settings
     path: list[str] = []
     example: object = None
     for part in location:
-        field = next((field for field in section.model_fields.values() if field.alias == part), None)
-        if field is None:
+        if section is None:
             break
+        field = next((field for field in section.model_fields.values() if field.alias == part), None)
         path.append(part)
-        example = (field.examples or [None])[0]
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            section = field.annotation
+        if field is not None:
+            example = (field.examples or [None])[0]
+            section = _section(field.annotation)
+        else:  # one entry of a list or a mapping
+            example = next(iter(example.values() if isinstance(example, dict) else cast(list[object], example)))
     if path == ["stack"]:
         return f"make a stack of another name: pulumi stack init {example}"
+    if _is_secret(path):
+        return f"set it with {example}"
     shown = example if isinstance(example, str) else json.dumps(example)
     return f"for example {PROJECT}:{'.'.join(path)}: {shown}"
 

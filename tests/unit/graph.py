@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pulumi
-from google.protobuf import empty_pb2
+import yaml
+from google.protobuf import empty_pb2, json_format
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import SETTINGS
@@ -30,6 +32,11 @@ EMAILS = ("ada@pyairtable.example", "grace@pyairtable.example")
 
 STACK = "pulumi:pulumi:Stack"
 AWS_PROVIDER = "pulumi:providers:aws"
+KUBERNETES_PROVIDER = "pulumi:providers:kubernetes"
+
+SIGNATURE = cast(Any, rpc)._special_sig_key
+SECRET = cast(Any, rpc)._special_secret_sig
+"""How the engine marks a secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +52,15 @@ class Node:
     """URN; the stack's own for what is directly below it."""
     provider: str
     """URN of the provider; empty for a default one, and for what has none."""
+    providers: frozenset[str]
+    """URNs of the providers that a remote component hands to its children."""
     dependencies: frozenset[str]
     """URNs of everything that exists before it, whether named in its options or in its inputs."""
+    secrets: frozenset[str]
+    """Inputs that hold a secret somewhere."""
+    ignored: tuple[str, ...]
+    """Inputs whose changes are ignored."""
+    protect: bool
 
     def json(self, key: str = "policy") -> dict[str, Any]:
         """An input that holds JSON text, parsed."""
@@ -59,6 +73,8 @@ class Graph:
 
     nodes: tuple[Node, ...]
     outputs: Mapping[str, Any]
+    secret_outputs: frozenset[str]
+    """Those of the stack's outputs that are secret."""
     finished: frozenset[str]
     """URNs of the components that registered their outputs."""
     warnings: tuple[str, ...]
@@ -82,6 +98,27 @@ class Graph:
         (node,) = (node for node in self.nodes if node.urn == urn)
         return node
 
+    def object(self, kind: str, name: str) -> Node:
+        """The one object of Kubernetes of a kind and name."""
+        (node,) = (node for node in self.objects(kind) if node.inputs["metadata"]["name"] == name)
+        return node
+
+    def objects(self, kind: str) -> tuple[Node, ...]:
+        """All objects of Kubernetes of a kind."""
+        return tuple(node for node in self.kubernetes if node.type.rpartition(":")[2] == kind)
+
+    def before(self, node: Node) -> frozenset[str]:
+        """URNs of everything that a resource waits for, however many steps away: its component's dependencies too."""
+        found: set[str] = set()
+        waiting = [node.urn]
+        nodes = {node.urn: node for node in self.nodes}
+        while waiting:
+            current = nodes[waiting.pop()]
+            direct = {*current.dependencies, current.provider, current.parent} & nodes.keys()
+            waiting += direct - found
+            found |= direct
+        return frozenset(found)
+
     def top_of(self, node: Node) -> Node:
         """The end of a resource's parent chain, just below the stack."""
         while _type_of(node.parent) != STACK:
@@ -92,6 +129,11 @@ class Graph:
     def aws(self) -> tuple[Node, ...]:
         """All resources of AWS, without the provider."""
         return tuple(node for node in self.nodes if node.type.startswith("aws:"))
+
+    @property
+    def kubernetes(self) -> tuple[Node, ...]:
+        """All objects of Kubernetes, and charts."""
+        return tuple(node for node in self.nodes if node.type.startswith("kubernetes:"))
 
     @property
     def components(self) -> tuple[Node, ...]:
@@ -105,13 +147,23 @@ class Graph:
         return json.dumps(nodes, sort_keys=True, indent=1)
 
 
+@cache
+def stack_file(environment: str) -> dict[str, Any]:
+    """The config in an environment's committed stack file."""
+    return yaml.safe_load((ROOT / f"Pulumi.{environment}.yaml").read_text())["config"]
+
+
 def config(stack: str = "dev", **overrides: object) -> dict[str, object]:
-    """The config of a stack as its file would hold it."""
+    """The config of a stack as its file would hold it: the highest phase, the committed budget, cluster and services.
+
+    Whoever tests what one phase makes says so with `phase`.
+    """
+    committed = stack_file(stack.rpartition("-")[2])
     values: dict[str, object] = {
         "phase": int(HIGHEST_BUILT),
         "accountId": ACCOUNT_ID,
         "alertEmails": list(EMAILS),
-        "monthlyBudgetUsd": {"dev": 98, "staging": 150, "prod": 395}[stack.rpartition("-")[2]],
+        **{key: committed[f"{PROJECT}:{key}"] for key in ("monthlyBudgetUsd", "cluster", "services")},
         **overrides,
     }
     return {f"{PROJECT}:{key}": value for key, value in values.items()}
@@ -124,12 +176,64 @@ def as_engine_passes(config: Mapping[str, object]) -> dict[str, str]:
 
 def platform(stack: str = "dev", **overrides: object) -> Graph:
     """The graph of the whole program for a stack whose config is `config(stack, **overrides)`."""
-    return _platform(stack, json.dumps(overrides, sort_keys=True))
+    return _platform(stack, json.dumps({"phase": int(HIGHEST_BUILT), **overrides}, sort_keys=True))
+
+
+def fullest(environment: str, phase: int = HIGHEST_BUILT) -> Graph:
+    """The graph of a personal stack that has everything which an environment's config can switch on."""
+    return platform(
+        f"alice-{environment}",
+        phase=int(phase),
+        costCenter="research",
+        registry={"mirror": "ecr"},
+        nightSchedule={"stop": "0 20 * * MON-FRI", "start": "0 6 * * MON-FRI", "timeZone": "Europe/Berlin"},
+        stores={"backupSchedule": "17 12 * * MON-FRI"},
+        imagePullToken="pull-token",
+        airtableToken="airtable-token",
+        geminiApiKey="gemini-key",
+    )
+
+
+CERTIFICATE = f"arn:aws:acm:us-east-1:{ACCOUNT_ID}:certificate/00000000-0000-0000-0000-000000000000"
+
+
+def varied_prod() -> Graph:
+    """The graph of a prod stack that says otherwise wherever it may."""
+    role = f"arn:aws:iam::{ACCOUNT_ID}:role"
+    stores = {"name": "data", "capacityType": "on-demand", "instanceTypes": ["m7g.large"], "hostsStores": True}
+    general = {"name": "mixed", "capacityType": "spot", "instanceTypes": ["t4g.medium"]}
+    gateway = {"name": "gateway", "image": "legacy/api-gateway:v1.0.0", "cpu": "100m", "memory": "1Gi", "public": True}
+    return platform(
+        "prod",
+        protect=False,
+        cost={"enforce": False},
+        network={"cidrBlock": "10.40.0.0/20", "dataAvailabilityZone": "us-east-1b"},
+        cluster={
+            "publicAccessCidrs": [],
+            "accessEntries": {
+                "pipeline": {"principalArn": f"{role}/deploy", "access": "admin"},
+                "engineers": {"principalArn": f"{role}/engineer", "access": "view"},
+            },
+        },
+        nodeGroups=[
+            {**stores, "minSize": 1, "desiredSize": 1, "maxSize": 3},
+            {**general, "minSize": 0, "desiredSize": 0, "maxSize": 2},
+        ],
+        stores={"postgres": {"cpu": "1", "memory": "2Gi", "diskGib": 8}, "backupRetentionDays": 3},
+        services=[
+            {**gateway, "port": 9000, "maxReplicas": 1, "healthPath": "/ready", "calls": ["lonely"]},
+            {**gateway, "name": "lonely", "public": False, "minReplicas": 3, "uses": ["api-keys"]},
+            {**gateway, "name": "silent", "public": False},
+        ],
+        edge={"domain": "api.pyairtable.example", "certificateArn": CERTIFICATE},
+    )
 
 
 @cache
 def _platform(stack: str, overrides: str) -> Graph:
     settings = Settings.from_config(stack, config(stack, **json.loads(overrides)))
+    # Modules and graphs stay until the end: looking for garbage among them took a quarter of the time.
+    gc.freeze()
     return run(lambda: Platform(settings), stack)
 
 
@@ -150,11 +254,15 @@ async def _run(program: Callable[[], object], stack: str, engine_config: Mapping
     executor = ThreadPoolExecutor(max_workers=1, initializer=asyncio.set_event_loop, initargs=(loop,))
     asyncio.get_running_loop().set_default_executor(executor)
     outputs: dict[str, Any] = {}
+    secret: set[str] = set()
 
     async def run_and_collect() -> None:
         program()
-        stack_resource = cast(Stack, pulumi.runtime.get_root_resource())
-        outputs.update(await _value(pulumi.Output.all(**stack_resource.outputs)))
+        for name, value in cast(Stack, pulumi.runtime.get_root_resource()).outputs.items():
+            output = pulumi.Output.from_input(value)
+            outputs[name] = await output.future()
+            if await output.is_secret():
+                secret.add(name)
 
     try:
         await run_pulumi_func(run_and_collect)
@@ -164,13 +272,10 @@ async def _run(program: Callable[[], object], stack: str, engine_config: Mapping
     return Graph(
         nodes=tuple(sorted(monitor.nodes, key=lambda node: node.urn)),
         outputs=outputs,
+        secret_outputs=frozenset(secret),
         finished=frozenset(monitor.finished),
         warnings=tuple(log.warnings),
     )
-
-
-async def _value(output: pulumi.Output[Any]) -> Any:
-    return await output.future()
 
 
 class _WarningLog(logging.Logger):
@@ -184,16 +289,47 @@ class _WarningLog(logging.Logger):
         self.warnings.append(record.getMessage())
 
 
+def _computed(type_: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What providers compute besides an id and an ARN."""
+    match type_:
+        case "aws:eks/nodeGroup:NodeGroup":
+            return {"resources": [{"autoscalingGroups": [{"name": f"eks-{inputs.get('nodeGroupName', name)}-0123"}]}]}
+        case "aws:ec2/launchTemplate:LaunchTemplate":
+            return {"latestVersion": 1}
+        case "aws:lb/loadBalancer:LoadBalancer":
+            return {"dnsName": "edge.elb.example"}
+        case "aws:eks/cluster:Cluster":
+            return {
+                "certificateAuthority": {"data": "Q0E="},
+                "endpoint": "https://cluster.example",
+                "identities": [{"oidcs": [{"issuer": "https://oidc.example/id/1"}]}],
+                "vpcConfig": {"clusterSecurityGroupId": "sg-cluster"},
+            }
+        case "eks:index:Cluster":
+            return {"kubeconfigJson": '{"kind": "Config"}', "clusterSecurityGroupId": "sg-cluster"}
+        case "random:index/randomPassword:RandomPassword":
+            return {"result": f"generated {name}"}
+        case "tls:index/privateKey:PrivateKey":
+            return {"privateKeyPem": f"generated {name}"}
+        case "tls:index/selfSignedCert:SelfSignedCert" | "tls:index/locallySignedCert:LocallySignedCert":
+            return {"certPem": f"certificate {name}"}
+        case "tls:index/certRequest:CertRequest":
+            return {"certRequestPem": f"request {name}"}
+        case _:
+            return {}
+
+
 class Cloud(mocks.Mocks):
-    """Computes what AWS would: an id and an ARN for everything, a key id for keys."""
+    """Computes what providers would: an id for everything, an ARN and a key id for everything of AWS."""
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         name = args.inputs.get("name", args.name)
+        own = _computed(args.typ, name, args.inputs)
         if not args.typ.startswith("aws:"):
-            return f"{name}-id", args.inputs
+            return f"{name}-id", {**args.inputs, **own}
         service = args.typ.split(":")[1].partition("/")[0]
         computed = {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{name}", "name": name, "keyId": f"{name}-key-id"}
-        return f"{name}-id", {**computed, **args.inputs}
+        return f"{name}-id", {**computed, **args.inputs, **own}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
         raise AssertionError(f"the program asked for {args.token}, which nothing here answers")
@@ -215,23 +351,36 @@ class RecordingMonitor(mocks.MockMonitor):
     def RegisterResource(self, request: Any) -> resource_pb2.RegisterResourceResponse:  # noqa: N802 - its own name
         response = super().RegisterResource(request)
         if request.type != STACK:
+            inputs = rpc.deserialize_properties(request.object)
             self.nodes.append(
                 Node(
                     urn=response.urn,
                     type=request.type,
                     name=request.name,
-                    inputs=_plain(rpc.deserialize_properties(request.object)),
-                    outputs=self.resources[response.urn].state,
+                    inputs=_plain(inputs),
+                    outputs=_plain(self.resources[response.urn].state),
                     parent=request.parent,
-                    provider=request.provider.rpartition("::")[0],
+                    provider=_urn(request.provider),
+                    providers=frozenset(map(_urn, request.providers.values())),
                     dependencies=frozenset(request.dependencies),
+                    secrets=frozenset(key for key, value in inputs.items() if rpc.is_rpc_secret(value)),
+                    ignored=tuple(request.ignoreChanges),
+                    protect=request.protect,
                 )
             )
+            for key in {*request.additionalSecretOutputs} & {*response.object}:
+                value = json_format.MessageToDict(response.object.fields[key])
+                response.object[key] = {SIGNATURE: SECRET, "value": value}
         return response
 
     def RegisterResourceOutputs(self, request: Any) -> empty_pb2.Empty:  # noqa: N802 - its own name
         self.finished.add(request.urn)
         return super().RegisterResourceOutputs(request)
+
+
+def _urn(reference: str) -> str:
+    """The URN in a reference to a provider, which ends with the provider's id."""
+    return reference.rpartition("::")[0]
 
 
 def _type_chain(urn: str) -> str:
@@ -243,8 +392,10 @@ def _type_of(urn: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Assets as what they refer to, so that two runs of a program compare equal."""
+    """Assets as what they refer to, so that two runs of a program compare equal, and secrets as what they hide."""
     match value:
+        case dict() if rpc.is_rpc_secret(value):
+            return _plain(rpc.unwrap_rpc_secret(value))
         case pulumi.AssetArchive():
             return {"archive": _plain(value.assets)}
         case pulumi.FileAsset():

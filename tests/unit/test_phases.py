@@ -9,9 +9,22 @@ from typing import Any
 
 import pytest
 
+from infra.environments import ENVIRONMENTS
 from infra.phases import HIGHEST_BUILT, OUTPUTS, Phase
-from infra.settings import ENVIRONMENTS
-from tests.unit.graph import ACCOUNT_ID, AWS_PROVIDER, ROOT, Graph, as_engine_passes, config, platform, run
+from tests.unit.graph import (
+    ACCOUNT_ID,
+    AWS_PROVIDER,
+    KUBERNETES_PROVIDER,
+    ROOT,
+    Graph,
+    Node,
+    as_engine_passes,
+    config,
+    fullest,
+    platform,
+    run,
+    stack_file,
+)
 
 BUILT = [phase for phase in Phase if phase <= HIGHEST_BUILT]
 EVERYWHERE = [(stack, phase) for stack in ENVIRONMENTS for phase in BUILT]
@@ -21,7 +34,10 @@ every_environment_and_phase = pytest.mark.parametrize(
 )
 every_environment = pytest.mark.parametrize("stack", ENVIRONMENTS)
 
-TOP_OF_PHASE = {Phase.COST_FOUNDATION: {"pyairtable:cost_foundation:CostFoundation"}}
+TOP_OF_PHASE = {
+    Phase.COST_FOUNDATION: {"pyairtable:cost_foundation:CostFoundation"},
+    Phase.COMPUTE: {"pyairtable:compute:Compute", "pyairtable:compute:Workloads"},
+}
 """The components of each phase that stand directly below the stack."""
 
 COST_FOUNDATION = {
@@ -54,6 +70,183 @@ OWN_KEY = {
     "cost-foundation-alerts-key-alias": "aws:kms/alias:Alias",
 }
 
+KUBERNETES = {kind: f"kubernetes:core/v1:{kind}" for kind in ("ConfigMap", "Namespace", "Secret", "Service")} | {
+    "CronJob": "kubernetes:batch/v1:CronJob",
+    "Deployment": "kubernetes:apps/v1:Deployment",
+    "HorizontalPodAutoscaler": "kubernetes:autoscaling/v2:HorizontalPodAutoscaler",
+    "NetworkPolicy": "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+    "PersistentVolume": "kubernetes:core/v1:PersistentVolume",
+    "PersistentVolumeClaim": "kubernetes:core/v1:PersistentVolumeClaim",
+    "PodDisruptionBudget": "kubernetes:policy/v1:PodDisruptionBudget",
+    "ResourceQuota": "kubernetes:core/v1:ResourceQuota",
+    "ServiceAccount": "kubernetes:core/v1:ServiceAccount",
+    "StatefulSet": "kubernetes:apps/v1:StatefulSet",
+}
+NETWORK = {
+    "compute-network": "pyairtable:compute:Network",
+    "compute-network-vpc": "aws:ec2/vpc:Vpc",
+    "compute-network-default-group": "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
+    "compute-network-gateway": "aws:ec2/internetGateway:InternetGateway",
+    "compute-network-public-routes": "aws:ec2/routeTable:RouteTable",
+    "compute-network-public-out": "aws:ec2/route:Route",
+    "compute-network-public-us-east-1a": "aws:ec2/subnet:Subnet",
+    "compute-network-public-us-east-1b": "aws:ec2/subnet:Subnet",
+    "compute-network-public-us-east-1a-routes": "aws:ec2/routeTableAssociation:RouteTableAssociation",
+    "compute-network-public-us-east-1b-routes": "aws:ec2/routeTableAssociation:RouteTableAssociation",
+    "compute-network-s3": "aws:ec2/vpcEndpoint:VpcEndpoint",
+}
+FLOW_LOGS = {
+    "compute-network-flow-log": "aws:ec2/flowLog:FlowLog",
+    "compute-network-flow-logs": "aws:cloudwatch/logGroup:LogGroup",
+    "compute-network-flow-logs-role": "aws:iam/role:Role",
+    "compute-network-flow-logs-policy": "aws:iam/rolePolicy:RolePolicy",
+}
+PRIVATE_NODES = {
+    "compute-network-nat": "aws:ec2/natGateway:NatGateway",
+    "compute-network-nat-address": "aws:ec2/eip:Eip",
+    "compute-network-private-routes": "aws:ec2/routeTable:RouteTable",
+    "compute-network-private-out": "aws:ec2/route:Route",
+    "compute-network-private-us-east-1a": "aws:ec2/subnet:Subnet",
+    "compute-network-private-us-east-1b": "aws:ec2/subnet:Subnet",
+    "compute-network-private-us-east-1a-routes": "aws:ec2/routeTableAssociation:RouteTableAssociation",
+    "compute-network-private-us-east-1b-routes": "aws:ec2/routeTableAssociation:RouteTableAssociation",
+}
+CLUSTER = {
+    "compute-cluster": "pyairtable:compute:Cluster",
+    "compute-cluster-cluster": "eks:index:Cluster",
+    "compute-kubernetes": KUBERNETES_PROVIDER,
+    "compute-nodeless-addons": "pyairtable:compute:NodelessAddons",
+    "compute-nodeless-addons-pod-identity": "aws:eks/addon:Addon",
+    "compute-nodeless-addons-vpc-cni": "aws:eks/addon:Addon",
+    "compute-nodeless-addons-vpc-cni-role": "pyairtable:compute:PodRole",
+    "compute-nodeless-addons-vpc-cni-role-role": "aws:iam/role:Role",
+    "compute-nodeless-addons-vpc-cni-role-policy": "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+    "compute-node": "pyairtable:compute:NodeRole",
+    "compute-node-role": "aws:iam/role:Role",
+    "compute-node-images": "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+    "compute-node-worker": "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+    "compute-addons": "pyairtable:compute:Addons",
+    "compute-addons-coredns": "aws:eks/addon:Addon",
+    "compute-addons-metrics-server": "aws:eks/addon:Addon",
+    "compute-addons-ebs-csi": "aws:eks/addon:Addon",
+    "compute-addons-ebs-csi-role": "pyairtable:compute:PodRole",
+    "compute-addons-ebs-csi-role-role": "aws:iam/role:Role",
+    "compute-addons-ebs-csi-role-policy": "aws:iam/rolePolicy:RolePolicy",
+    "compute-addons-autoscaler": "kubernetes:helm.sh/v3:Release",
+    "compute-addons-autoscaler-identity": "aws:eks/podIdentityAssociation:PodIdentityAssociation",
+    "compute-addons-autoscaler-role": "pyairtable:compute:PodRole",
+    "compute-addons-autoscaler-role-role": "aws:iam/role:Role",
+    "compute-addons-autoscaler-role-policy": "aws:iam/rolePolicy:RolePolicy",
+}
+PROD_CLUSTER = {
+    "compute-cluster-key": "aws:kms/key:Key",
+    "compute-cluster-key-alias": "aws:kms/alias:Alias",
+    "compute-cluster-logs": "aws:cloudwatch/logGroup:LogGroup",
+}
+NAMESPACE = {
+    "compute-namespace": "pyairtable:compute:Namespace",
+    "compute-namespace-namespace": KUBERNETES["Namespace"],
+    "compute-namespace-quota": KUBERNETES["ResourceQuota"],
+    "compute-namespace-default-deny": KUBERNETES["NetworkPolicy"],
+    "compute-namespace-dns": KUBERNETES["NetworkPolicy"],
+    "compute-certificates": "pyairtable:compute:Certificates",
+    "compute-certificates-authority-key": "tls:index/privateKey:PrivateKey",
+    "compute-certificates-authority": "tls:index/selfSignedCert:SelfSignedCert",
+    "compute-credentials": "pyairtable:compute:Credentials",
+    **{
+        f"compute-credentials-{password}": "random:index/randomPassword:RandomPassword"
+        for password in ("api-key", "database-password", "jwt-secret", "redis-password")
+    },
+    "compute-credentials-database-credentials": KUBERNETES["Secret"],
+    "compute-credentials-redis-credentials": KUBERNETES["Secret"],
+    "compute-credentials-api-keys": KUBERNETES["Secret"],
+    "compute-credentials-connections": KUBERNETES["ConfigMap"],
+}
+BACKUP = {
+    "compute-stores-backup": "pyairtable:compute:Backup",
+    "compute-stores-backup-bucket": "aws:s3/bucket:Bucket",
+    **{
+        f"compute-stores-backup-bucket-{name}": f"aws:s3/{type[0].lower()}{type[1:]}:{type}"
+        for name, type in (
+            ("encryption", "BucketServerSideEncryptionConfiguration"),
+            ("lifecycle", "BucketLifecycleConfiguration"),
+            ("policy", "BucketPolicy"),
+            ("private", "BucketPublicAccessBlock"),
+            ("versioning", "BucketVersioning"),
+        )
+    },
+    "compute-stores-backup-role": "pyairtable:compute:PodRole",
+    "compute-stores-backup-role-role": "aws:iam/role:Role",
+    "compute-stores-backup-role-policy": "aws:iam/rolePolicy:RolePolicy",
+    "compute-stores-backup-identity": "aws:eks/podIdentityAssociation:PodIdentityAssociation",
+    "compute-stores-backup-service-account": KUBERNETES["ServiceAccount"],
+    "compute-stores-backup-policy": KUBERNETES["NetworkPolicy"],
+    "compute-stores-backup-cron-job": KUBERNETES["CronJob"],
+    "compute-stores-backup-missing": "aws:cloudwatch/metricAlarm:MetricAlarm",
+}
+EDGE = {
+    "compute-edge": "pyairtable:compute:Edge",
+    "compute-edge-group": "aws:ec2/securityGroup:SecurityGroup",
+    "compute-edge-from-clients": "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
+    "compute-edge-to-nodes": "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
+    "compute-edge-into-nodes": "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
+    "compute-edge-balancer": "aws:lb/loadBalancer:LoadBalancer",
+    "compute-edge-target": "aws:lb/targetGroup:TargetGroup",
+    "compute-edge-listener": "aws:lb/listener:Listener",
+    "compute-edge-nodes-general": "aws:autoscaling/attachment:Attachment",
+    "compute-edge-nodes-stores": "aws:autoscaling/attachment:Attachment",
+    "compute-edge-service": KUBERNETES["Service"],
+    "compute-edge-policy": KUBERNETES["NetworkPolicy"],
+}
+
+
+def node_group(name: str) -> dict[str, str]:
+    return {
+        f"compute-nodes-{name}": "pyairtable:compute:NodeGroup",
+        f"compute-nodes-{name}-launch-template": "aws:ec2/launchTemplate:LaunchTemplate",
+        f"compute-nodes-{name}-group": "aws:eks/nodeGroup:NodeGroup",
+    }
+
+
+def store(name: str) -> dict[str, str]:
+    return {
+        f"compute-certificates-{name}-key": "tls:index/privateKey:PrivateKey",
+        f"compute-certificates-{name}-request": "tls:index/certRequest:CertRequest",
+        f"compute-certificates-{name}-certificate": "tls:index/locallySignedCert:LocallySignedCert",
+        f"compute-stores-{name}-disk": "pyairtable:compute:Disk",
+        f"compute-stores-{name}-disk-volume": "aws:ebs/volume:Volume",
+        f"compute-stores-{name}-disk-persistent-volume": KUBERNETES["PersistentVolume"],
+        f"compute-stores-{name}-disk-claim": KUBERNETES["PersistentVolumeClaim"],
+        f"compute-stores-{name}-configuration": KUBERNETES["ConfigMap"],
+        f"compute-stores-{name}-certificate": KUBERNETES["Secret"],
+        f"compute-stores-{name}-service": KUBERNETES["Service"],
+        f"compute-stores-{name}-stateful-set": KUBERNETES["StatefulSet"],
+        f"compute-stores-{name}-policy": KUBERNETES["NetworkPolicy"],
+    }
+
+
+def microservice(name: str) -> dict[str, str]:
+    return {
+        f"blue-{name}": "pyairtable:compute:Microservice",
+        f"blue-{name}-service-account": KUBERNETES["ServiceAccount"],
+        f"blue-{name}-deployment": KUBERNETES["Deployment"],
+        f"blue-{name}-service": KUBERNETES["Service"],
+        f"blue-{name}-autoscaler": KUBERNETES["HorizontalPodAutoscaler"],
+        f"blue-{name}-disruption-budget": KUBERNETES["PodDisruptionBudget"],
+        f"blue-{name}-policy": KUBERNETES["NetworkPolicy"],
+    }
+
+
+def compute(stack: str) -> dict[str, str]:
+    """What phase 2 makes in every stack of these services."""
+    parts = [
+        {"compute": "pyairtable:compute:Compute", "compute-stores": "pyairtable:compute:DataStores"},
+        *(NETWORK, CLUSTER, NAMESPACE, BACKUP, store("postgres"), store("redis"), node_group("general")),
+        {"blue": "pyairtable:compute:Workloads"},
+        *(microservice(service["name"]) for service in stack_file(stack)["pyairtable:services"]),
+    ]
+    return {name: type for part in parts for name, type in part.items()}
+
 
 def types_by_name(graph: Graph) -> dict[str, str]:
     return {node.name: node.type for node in graph.nodes}
@@ -73,11 +266,38 @@ def test_phase_1_in_prod_also_makes_a_key_for_the_alerts() -> None:
     assert types_by_name(platform("prod", phase=1)) == {"aws": AWS_PROVIDER} | COST_FOUNDATION | OWN_KEY
 
 
+def test_phase_2_in_dev_makes_the_compute_platform_and_its_workloads() -> None:
+    before = {"aws": AWS_PROVIDER} | COST_FOUNDATION
+    assert types_by_name(platform("dev", phase=2)) == before | compute("dev")
+
+
+def test_phase_2_in_staging_also_makes_a_group_for_the_stores_and_flow_logs() -> None:
+    before = {"aws": AWS_PROVIDER} | COST_FOUNDATION
+    assert types_by_name(platform("staging", phase=2)) == before | compute("staging") | node_group("stores") | FLOW_LOGS
+
+
+def test_phase_2_in_prod_also_makes_private_subnets_logs_a_key_and_the_edge() -> None:
+    before = {"aws": AWS_PROVIDER} | COST_FOUNDATION | OWN_KEY
+    own = node_group("stores") | FLOW_LOGS | PRIVATE_NODES | PROD_CLUSTER | EDGE
+    assert types_by_name(platform("prod", phase=2)) == before | compute("prod") | own
+
+
+@every_environment
+def test_secrets_a_schedule_and_a_mirror_make_no_more_than_what_they_are_for(stack: str) -> None:
+    own = types_by_name(fullest(stack)).keys() - types_by_name(platform(stack)).keys()
+    groups = ("general",) if stack == "dev" else ("general", "stores")
+    assert {name for name in own if not name.startswith("cost-foundation-registry-")} == {
+        "compute-namespace-pull-secret",
+        *(f"compute-nodes-{group}-{action}" for group in groups for action in ("stop", "start")),
+    }
+
+
 @every_environment_and_phase
 def test_every_output_is_exported_and_is_null_exactly_below_its_phase(stack: str, phase: Phase) -> None:
     outputs = platform(stack, phase=int(phase)).outputs
+    absent = {"api_gateway_url"} if stack != "prod" else set()  # without an edge there is no address
     assert {name: value is None for name, value in outputs.items()} == {
-        name: first > phase for name, first in OUTPUTS.items()
+        name: first > phase or name in absent for name, first in OUTPUTS.items()
     }
 
 
@@ -93,6 +313,26 @@ def test_the_outputs_of_phase_1_are_those_of_its_resources(stack: str) -> None:
     assert graph.outputs["budget_name"] == f"pyairtable-{stack}-monthly-budget"
     assert graph.outputs["cost_alerts_topic_arn"] == graph.only("aws:sns/topic:Topic").outputs["arn"]
     assert graph.outputs["dashboard_name"] == f"pyairtable-{stack}-cost-optimization"
+
+
+@pytest.mark.parametrize(("stack", "spot"), [("dev", 100.0), ("staging", 100.0), ("prod", 80.0)])
+def test_the_outputs_of_phase_2_are_those_of_its_resources(stack: str, spot: float) -> None:
+    graph = platform(stack, phase=2)
+    cluster = graph.only("eks:index:Cluster")
+    assert graph.outputs["cluster_name"] == cluster.inputs["name"] == f"pyairtable-{stack}"
+    assert graph.outputs["kubeconfig"] == cluster.outputs["kubeconfigJson"]
+    assert graph.outputs["spot_share_percent"] == spot
+
+
+def test_the_gateways_url_is_the_load_balancers() -> None:
+    balancer = platform("prod", phase=2).only("aws:lb/loadBalancer:LoadBalancer")
+    assert platform("prod", phase=2).outputs["api_gateway_url"] == f"http://{balancer.outputs['dnsName']}"
+
+
+@every_environment_and_phase
+def test_the_kubeconfig_is_the_only_secret_output(stack: str, phase: Phase) -> None:
+    expected = {"kubeconfig"} if phase >= Phase.COMPUTE else set[str]()
+    assert platform(stack, phase=int(phase)).secret_outputs == expected
 
 
 @every_environment_and_phase
@@ -124,30 +364,82 @@ def test_every_component_registers_its_outputs(stack: str, phase: Phase) -> None
 
 @every_environment_and_phase
 def test_every_aws_resource_uses_the_explicit_provider(stack: str, phase: Phase) -> None:
-    graph = platform(stack, phase=int(phase), registry={"mirror": "ecr"})
+    graph = fullest(stack, phase)
     provider = graph.only(AWS_PROVIDER).urn
     assert {node.name: node.provider for node in graph.aws} == dict.fromkeys((n.name for n in graph.aws), provider)
 
 
+@every_environment
+def test_every_object_of_kubernetes_goes_through_the_stacks_own_provider(stack: str) -> None:
+    graph = fullest(stack)
+    provider = graph.only(KUBERNETES_PROVIDER).urn
+    assert {node.name: node.provider for node in graph.kubernetes} == dict.fromkeys(
+        (node.name for node in graph.kubernetes), provider
+    )
+
+
+@every_environment
+def test_the_clusters_component_makes_its_children_with_the_explicit_provider(stack: str) -> None:
+    graph = platform(stack, phase=2)
+    assert graph.only("eks:index:Cluster").providers == {graph.only(AWS_PROVIDER).urn}
+
+
+@every_environment
+def test_the_identity_of_the_kubernetes_provider_is_known_in_every_preview(stack: str) -> None:
+    provider = platform(stack, phase=2).only(KUBERNETES_PROVIDER)
+    assert provider.inputs["clusterIdentifier"] == f"pyairtable-{stack}"
+    assert "clusterIdentifier" not in provider.secrets
+
+
 @every_environment_and_phase
 def test_no_logical_name_is_used_twice(stack: str, phase: Phase) -> None:
-    graph = platform(stack, phase=int(phase), registry={"mirror": "ecr"})
+    graph = fullest(stack, phase)
     assert [name for name, times in Counter(node.name for node in graph.nodes).items() if times > 1] == []
+
+
+def objects(graph: Graph) -> list[Node]:
+    """Objects of Kubernetes, without charts."""
+    return [node for node in graph.kubernetes if "helm" not in node.type]
 
 
 @every_environment_and_phase
 def test_no_name_on_aws_is_used_twice_for_a_type(stack: str, phase: Phase) -> None:
-    graph = platform(stack, phase=int(phase), registry={"mirror": "ecr"})
-    names = Counter((node.type, node.inputs["name"]) for node in graph.aws if "name" in node.inputs)
+    graph = fullest(stack, phase)
+    names = Counter(
+        (node.type, node.inputs["name"], node.inputs.get("role")) for node in graph.aws if "name" in node.inputs
+    )
     assert [name for name, times in names.items() if times > 1] == []
 
 
 @every_environment_and_phase
 def test_every_name_on_aws_carries_the_stack(stack: str, phase: Phase) -> None:
-    graph = platform(f"alice-{stack}", phase=int(phase), registry={"mirror": "ecr"})
+    graph = fullest(stack, phase)
     of_one_parent = {"aws:iam/rolePolicy:RolePolicy"}
-    names = [node.inputs["name"] for node in graph.aws if "name" in node.inputs and node.type not in of_one_parent]
-    assert [name for name in names if f"pyairtable-alice-{stack}" not in name] == []
+    named = {"name", "bucket", "dashboardName", "nodeGroupName", "clusterName"}
+    names = [
+        node.inputs[key] for node in graph.aws for key in named & node.inputs.keys() if node.type not in of_one_parent
+    ]
+    assert [name for name in names if not re.search(rf"pyairtable[-/]alice-{stack}\b", name)] == []
+
+
+@every_environment_and_phase
+def test_no_object_of_kubernetes_has_the_name_of_another_of_its_kind(stack: str, phase: Phase) -> None:
+    graph = platform(stack, phase=int(phase))
+    names = Counter((node.inputs["kind"], node.inputs["metadata"]["name"]) for node in objects(graph))
+    assert [name for name, times in names.items() if times > 1] == []
+
+
+@every_environment_and_phase
+def test_every_object_of_kubernetes_is_named_and_in_the_namespace(stack: str, phase: Phase) -> None:
+    graph = platform(stack, phase=int(phase))
+    everywhere = {"Namespace", "PersistentVolume"}
+    outside = [
+        node.name
+        for node in objects(graph)
+        if not node.inputs["metadata"]["name"]
+        or (node.inputs["metadata"].get("namespace") == "pyairtable") == (node.inputs["kind"] in everywhere)
+    ]
+    assert outside == []
 
 
 @every_environment
@@ -164,17 +456,17 @@ def test_a_move_between_phases_changes_nothing_of_what_both_have(stack: str, pha
     assert before == {urn: after[urn] for urn in before}
 
 
-def inputs_without_the_stacks_name(stack: str) -> dict[str, Mapping[str, Any]]:
+def inputs_without_the_stacks_name(stack: str, phase: Phase) -> dict[str, Mapping[str, Any]]:
     """Inputs of AWS resources by logical name, with the stack's name replaced wherever it is a word of its own."""
     return {
         node.name: json.loads(re.sub(rf"\b{stack}\b", "STACK", json.dumps(node.inputs)))
-        for node in platform(stack).nodes
+        for node in platform(stack, phase=int(phase)).nodes
     }
 
 
-def differences(one: str, other: str) -> dict[str, set[str]]:
+def differences(one: str, other: str, phase: Phase) -> dict[str, set[str]]:
     """Which inputs of which resources differ between two stacks; all of them where only one has the resource."""
-    left, right = inputs_without_the_stacks_name(one), inputs_without_the_stacks_name(other)
+    left, right = inputs_without_the_stacks_name(one, phase), inputs_without_the_stacks_name(other, phase)
     found: dict[str, set[str]] = {}
     for name in left.keys() | right.keys():
         mine, yours = left.get(name, {}), right.get(name, {})
@@ -184,24 +476,77 @@ def differences(one: str, other: str) -> dict[str, set[str]]:
     return found
 
 
-def test_dev_and_staging_differ_only_in_the_budgets_limit() -> None:
-    assert differences("dev", "staging") == {"cost-foundation-monitoring-budget": {"limitAmount"}}
+def test_in_phase_1_dev_and_staging_differ_only_in_the_budgets_limit() -> None:
+    assert differences("dev", "staging", Phase.COST_FOUNDATION) == {
+        "cost-foundation-monitoring-budget": {"limitAmount"}
+    }
 
 
-def test_prod_differs_only_in_the_budgets_limit_and_in_the_key_of_its_topic() -> None:
-    found = differences("dev", "prod")
+def test_in_phase_1_prod_differs_only_in_the_budgets_limit_and_in_the_key_of_its_topic() -> None:
+    found = differences("dev", "prod", Phase.COST_FOUNDATION)
     assert found.keys() - OWN_KEY.keys() == {"cost-foundation-monitoring-budget", "cost-foundation-alerts-topic"}
     assert found["cost-foundation-monitoring-budget"] == {"limitAmount"}
     assert found["cost-foundation-alerts-topic"] == {"kmsMasterKeyId"}
 
 
+SIZED = re.compile(
+    r"blue-.*-deployment|compute-namespace-quota|compute-addons-(coredns|ebs-csi)|compute-stores-backup-cron-job"
+    r"|compute-stores-(postgres|redis)-(disk-.*|stateful-set|configuration)|compute-nodes-general-launch-template"
+)
+"""What is larger where a stack is larger."""
+
+
+def test_in_phase_2_staging_differs_from_dev_in_sizes_addresses_flow_logs_and_the_stores_group() -> None:
+    found = differences("dev", "staging", Phase.COMPUTE)
+    assert {
+        name for name in found.keys() - FLOW_LOGS.keys() - node_group("stores").keys() if not SIZED.fullmatch(name)
+    } == {
+        "cost-foundation-monitoring-budget",
+        "compute-network-vpc",
+        "compute-network-public-us-east-1a",
+        "compute-network-public-us-east-1b",
+        "compute-nodes-general-group",
+    }
+    assert found["compute-nodes-general-group"] == {"labels", "scalingConfig", "subnetIds"}
+
+
+def test_in_phase_2_prod_differs_from_staging_also_in_where_its_nodes_are_and_in_how_it_is_kept() -> None:
+    found = differences("staging", "prod", Phase.COMPUTE)
+    own = OWN_KEY.keys() | PRIVATE_NODES.keys() | PROD_CLUSTER.keys() | EDGE.keys()
+    same_kind = {name for name in found.keys() - own if not (SIZED.fullmatch(name) or name.startswith("blue-"))}
+    assert same_kind == {
+        "cost-foundation-monitoring-budget",
+        "cost-foundation-alerts-topic",
+        "compute-network-vpc",
+        "compute-network-public-us-east-1a",
+        "compute-network-public-us-east-1b",
+        "compute-network-s3",
+        "compute-cluster-cluster",
+        "compute-nodes-general-group",
+        "compute-nodes-stores-group",
+        "compute-nodes-stores-launch-template",
+        "compute-stores-postgres-policy",
+        "compute-stores-redis-policy",
+        "compute-stores-backup-bucket",
+        "compute-stores-backup-bucket-lifecycle",
+    }
+    assert found["compute-cluster-cluster"] == {
+        "deletionProtection",
+        "enabledClusterLogTypes",
+        "encryptionConfigKeyArn",
+        "subnetIds",
+    }
+
+
 def test_a_personal_stack_of_prods_has_prods_key() -> None:
-    assert OWN_KEY.items() <= types_by_name(platform("alice-prod")).items()
+    assert OWN_KEY.items() <= types_by_name(platform("alice-prod", phase=1)).items()
 
 
 def test_the_entry_point_builds_the_platform_that_the_stacks_config_asks_for() -> None:
     graph = run(
-        lambda: runpy.run_path(str(ROOT / "infra"), run_name="__main__"), "prod", as_engine_passes(config("prod"))
+        lambda: runpy.run_path(str(ROOT / "infra"), run_name="__main__"),
+        "prod",
+        as_engine_passes(config("prod", phase=1)),
     )
-    assert graph.text == platform("prod").text
-    assert graph.outputs == platform("prod").outputs
+    assert graph.text == platform("prod", phase=1).text
+    assert graph.outputs == platform("prod", phase=1).outputs

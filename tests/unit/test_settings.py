@@ -1,17 +1,22 @@
 """Stack config is read once and whole, and every mistake in it is answered with one line that helps."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, get_origin
+from ipaddress import IPv4Network
+from itertools import combinations
+from typing import Any, get_args, get_origin
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
+from cost.prices import price_list_date
+from infra.environments import DEFAULTS, ENVIRONMENTS, Environment
 from infra.phases import HIGHEST_BUILT, Phase
-from infra.settings import ENVIRONMENTS, Section, Settings, SettingsError
-from tests.unit.graph import EMAILS, ROOT, as_engine_passes, config, run
+from infra.sections import SUPPORTED_VERSIONS, Section
+from infra.settings import Settings, SettingsError
+from tests.unit.graph import CERTIFICATE, EMAILS, ROOT, as_engine_passes, config, run, stack_file
+from tests.unit.mistakes import MISTAKES, Bad, group, service, with_mistake
 
-ABSENT = object()
 Config = Mapping[str, object]
 
 
@@ -22,133 +27,8 @@ def as_file_holds(config: Config) -> Config:
 both_spellings = pytest.mark.parametrize("spelt", [as_file_holds, as_engine_passes])
 
 
-class Bad(NamedTuple):
-    """A mistake in one place, and what its one line has to say."""
-
-    id: str
-    at: str
-    value: object
-    problem: str
-    fix: str
-    key: str = ""
-    """What the line blames, where it is not the place of the mistake."""
-    stack: str = "dev"
-
-
-PHASE = "for example pyairtable:phase: 1"
-BUDGET = "for example pyairtable:monthlyBudgetUsd: 98"
-EMAILS_FIX = 'for example pyairtable:alertEmails: ["platform@example.com"]'
-ACCOUNT = 'for example pyairtable:accountId: "123456789012"'
-SHARE = "for example pyairtable:cost.stacksPerAccount: 3"
-HOST = "for example pyairtable:registry.host: ghcr.io"
-REPOSITORIES = 'for example pyairtable:registry.repositories: {"legacy": ["api-gateway"]}'
-NEW_STACK = "make a stack of another name: pulumi stack init alice-dev"
-
-BAD = [
-    Bad("phase above 4", "phase", 7, 'must be a whole number from 0 to 4, not "7"', PHASE),
-    Bad("phase in words", "phase", "two", 'must be a whole number from 0 to 4, not "two"', PHASE),
-    Bad("phase missing", "phase", ABSENT, "is missing", PHASE),
-    Bad("phase fraction", "phase", 1.5, 'must be a whole number from 0 to 4, not "1.5"', PHASE),
-    Bad("phase true", "phase", True, 'must be a whole number from 0 to 4, not "true"', PHASE),
-    Bad("phase negative", "phase", -1, 'must be a whole number from 0 to 4, not "-1"', PHASE),
-    Bad("phase empty", "phase", "", 'must be a whole number from 0 to 4, not ""', PHASE),
-    Bad("phase huge", "phase", 10**20, "must be a whole number from 0 to 4", PHASE),
-    Bad("key misspelt", "acountWideLimitUsd", 5, "is not a setting", "did you mean pyairtable:accountWideLimitUsd?"),
-    Bad("key in snake case", "cost_center", "x", "is not a setting", "did you mean pyairtable:costCenter?"),
-    Bad("key like no other", "zzz", 5, "is not a setting", "the settings are: accountId, accountWideLimitUsd, "),
-    Bad("key misspelt at depth", "registry.miror", "ecr", "is not a setting", "you mean pyairtable:registry.mirror?"),
-    Bad("key like no other at depth", "cost.zzz", 1, "is not a setting", "the settings are: enforce, stacksPerAccount"),
-    Bad("key empty at depth", "cost.", 1, "is not a setting", "the settings are: enforce, stacksPerAccount"),
-    Bad("stack as a key", "stack", "prod", "it is the stack's own name", "remove the key"),
-    Bad("budget negative", "monthlyBudgetUsd", -5, 'must be more than 0, not "-5"', BUDGET),
-    Bad("budget zero", "monthlyBudgetUsd", 0, 'must be more than 0, not "0"', BUDGET),
-    Bad("budget in words", "monthlyBudgetUsd", "lots", 'must be a whole number, not "lots"', BUDGET),
-    Bad("budget fraction", "monthlyBudgetUsd", 98.5, 'must be a whole number, not "98.5"', BUDGET),
-    Bad("budget too large", "monthlyBudgetUsd", 100_001, 'must be at most 100000, not "100001"', BUDGET),
-    Bad("budget a list", "monthlyBudgetUsd", [98], "must be a whole number", BUDGET),
-    Bad("budget missing", "monthlyBudgetUsd", ABSENT, "is missing", BUDGET),
-    Bad("limit zero", "accountWideLimitUsd", 0, 'must be more than 0, not "0"', "pyairtable:accountWideLimitUsd: 643"),
-    Bad("e-mail malformed", "alertEmails", ["ada"], 'an e-mail address, not "ada"', EMAILS_FIX, "alertEmails.0"),
-    Bad("second e-mail malformed", "alertEmails", ["a@b.example", "c@d"], 'not "c@d"', EMAILS_FIX, "alertEmails.1"),
-    Bad("e-mail too long", "alertEmails", ["a" * 250 + "@b.example"], "254 char", EMAILS_FIX, "alertEmails.0"),
-    Bad("e-mail null", "alertEmails", [None], "must be text, not null", EMAILS_FIX, "alertEmails.0"),
-    Bad("e-mail twice", "alertEmails", ["a@b.example", "A@b.example"], "must not name an address twice", EMAILS_FIX),
-    Bad("e-mails empty", "alertEmails", [], "must have at least 1 entry, not []", EMAILS_FIX),
-    Bad("e-mails too many", "alertEmails", [f"a{i}@b.example" for i in range(11)], "at most 10 entries", EMAILS_FIX),
-    Bad("e-mails as text", "alertEmails", "a@b.example", 'must be a list, not "a@b.example"', EMAILS_FIX),
-    Bad("e-mails malformed JSON", "alertEmails", '["a@b.example"', "must be a list", EMAILS_FIX),
-    Bad("e-mails missing", "alertEmails", ABSENT, "is missing", EMAILS_FIX),
-    Bad(
-        "region elsewhere", "region", "eu-west-1", 'must be us-east-1, not "eu-west-1"', "pyairtable:region: us-east-1"
-    ),
-    Bad("environment unknown", "environment", "qa", 'must be dev, staging or prod, not "qa"', "environment: dev"),
-    Bad("environment not the stack's", "environment", "prod", "must be dev or absent in the stack dev", "alice-prod"),
-    Bad(
-        "stack's name without environment",
-        "environment",
-        ABSENT,
-        "is missing and the stack's name, alice, does not end in one of dev, staging, prod",
-        "for example pyairtable:environment: dev",
-        stack="alice",
-    ),
-    Bad("stack's name in upper case", "stack", ABSENT, 'not "Alice-dev"', NEW_STACK, stack="Alice-dev"),
-    Bad("stack's name too long", "stack", ABSENT, "must be up to 30", NEW_STACK, stack="a" * 27 + "-dev"),
-    Bad("stack's name begins with a hyphen", "stack", ABSENT, 'not "-dev"', NEW_STACK, stack="-dev"),
-    Bad(
-        "account too short", "accountId", "12345", 'the 12 digits of an AWS account id, in quotes, not "12345"', ACCOUNT
-    ),
-    Bad("account too long", "accountId", "1" * 13, "must be the 12 digits of an AWS account id", ACCOUNT),
-    Bad("account without its leading zero", "accountId", 12345678901, "in quotes", ACCOUNT),
-    Bad("account missing", "accountId", ABSENT, "is missing", ACCOUNT),
-    Bad("cost center no tag value", "costCenter", "a;b", 'not "a;b"', "for example pyairtable:costCenter: platform"),
-    Bad("cost center empty", "costCenter", "", "1 to 64 letters", "for example pyairtable:costCenter: platform"),
-    Bad("enforce maybe", "cost.enforce", "maybe", 'true or false, not "maybe"', "pyairtable:cost.enforce: true"),
-    Bad("enforce a list", "cost.enforce", [], "true or false, not []", "pyairtable:cost.enforce: true"),
-    Bad("stacks per account zero", "cost.stacksPerAccount", 0, "must be at least 1, not 0", SHARE),
-    Bad("stacks per account fraction", "cost.stacksPerAccount", 2.5, "must be a whole number, not 2.5", SHARE),
-    Bad("stacks per account true", "cost.stacksPerAccount", True, "must be a whole number, not true", SHARE),
-    Bad(
-        "section a list", "cost", ["x"], 'a mapping of keys to values, not ["x"]', 'pyairtable:cost: {"enforce": false}'
-    ),
-    Bad("section text", "registry", "ecr", 'a mapping of keys to values, not "ecr"', 'registry: {"mirror": "ecr"}'),
-    Bad("section malformed JSON", "cost", '{"enforce": fals', "a mapping of keys to values", '{"enforce": false}'),
-    Bad("mirror unknown", "registry.mirror", "gcr", 'none or ecr, not "gcr"', "pyairtable:registry.mirror: ecr"),
-    Bad("host with scheme", "registry.host", "https://ghcr.io", "a host name without scheme or path", HOST),
-    Bad("host with path", "registry.host", "ghcr.io/pyairtable-org", "a host name without scheme or path", HOST),
-    Bad("organization in upper case", "registry.organization", "Org", 'not "Org"', "organization: pyairtable-org"),
-    Bad("repository group unknown", "registry.repositories.old", ["a"], "legacy or microservices", REPOSITORIES),
-    Bad("repositories empty", "registry.repositories.legacy", [], "must have at least 1 entry, not []", REPOSITORIES),
-    Bad("repositories a list", "registry.repositories", ["a"], "must be a mapping of keys to values", REPOSITORIES),
-    Bad(
-        "repository's name bad",
-        "registry.repositories.legacy",
-        ["A_"],
-        'must be lower-case letters and digits, separated by single dots, hyphens or underscores, not "A_"',
-        REPOSITORIES,
-        key="registry.repositories.legacy.0",
-    ),
-    Bad(
-        "repository twice",
-        "registry.repositories.legacy",
-        ["a", "a"],
-        "must not name a repository twice in repositories.legacy",
-        "for example pyairtable:registry: {",
-        key="registry",
-    ),
-]
-
-
-def with_mistake(bad: Bad) -> Config:
-    key, *depth = bad.at.split(".")
-    value = bad.value
-    for part in reversed(depth):
-        value = {part: value}
-    given = config("dev") | {f"pyairtable:{key}": value}
-    return {key: value for key, value in given.items() if value is not ABSENT}
-
-
 @both_spellings
-@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.id.replace(" ", "-"))
+@pytest.mark.parametrize("bad", MISTAKES, ids=lambda bad: bad.id.replace(" ", "-"))
 def test_a_mistake_is_answered_with_one_line_that_names_the_key_the_problem_and_the_fix(
     bad: Bad, spelt: Callable[[Config], Config]
 ) -> None:
@@ -216,6 +96,12 @@ def test_the_stack_that_runs_is_read_from_the_engine() -> None:
 
 
 def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_holds_it() -> None:
+    network = {
+        "cidrBlock": "10.40.0.0/20",
+        "availabilityZones": ["us-east-1b", "us-east-1c"],
+        "dataAvailabilityZone": "us-east-1c",
+    }
+    role = {"principalArn": "arn:aws:iam::123456789012:role/engineer", "access": "view"}
     given = config(
         "alice-dev",
         environment="staging",
@@ -227,9 +113,25 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
             "mirror": "ecr",
             "host": "registry.example",
             "organization": 4711,
+            "username": "alice",
             "repositories": {"legacy": ["api-gateway"]},
         },
         cost={"enforce": False, "stacksPerAccount": 1},
+        protect=True,
+        network=network,
+        cluster={"version": 1.36, "publicAccessCidrs": ["203.0.113.7"], "accessEntries": {"engineers": role}},
+        nodeGroups=[group(minSize=1, desiredSize=2, maxSize=3)],
+        nightSchedule={"stop": "0 20 * * MON-FRI", "start": "0 6 * * MON-FRI", "timeZone": "Europe/Berlin"},
+        stores={
+            "postgres": {"cpu": 1, "memory": "2Gi", "diskGib": 30},
+            "backupRetentionDays": 14,
+            "backupSchedule": "5 12 * * *",
+        },
+        services=[service(image="legacy/api-gateway:v1.0.0", uses=["redis"], internet=True, public=True)],
+        edge={"enabled": True, "domain": "api.pyairtable.example", "certificateArn": CERTIFICATE},
+        imagePullToken="pull",
+        airtableToken="airtable",
+        geminiApiKey="gemini",
     )
     settings = Settings.from_config("alice-dev", given)
     assert settings == Settings.from_config("alice-dev", as_engine_passes(given))
@@ -247,10 +149,150 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
             "host": "registry.example",
             "organization": "4711",
             "mirror": "ecr",
+            "username": "alice",
             "repositories": {"legacy": ("api-gateway",)},
         },
         "cost": {"enforce": False, "stacks_per_account": 1},
+        "protect": True,
+        "network": {
+            "cidr_block": "10.40.0.0/20",
+            "availability_zones": ("us-east-1b", "us-east-1c"),
+            "data_availability_zone": "us-east-1c",
+        },
+        "cluster": {
+            "version": "1.36",
+            "public_access_cidrs": ("203.0.113.7/32",),
+            "access_entries": {"engineers": {"principal_arn": role["principalArn"], "access": "view"}},
+        },
+        "node_groups": (
+            {
+                "name": "general",
+                "capacity_type": "spot",
+                "instance_types": ("t3a.medium", "t3.medium"),
+                "min_size": 1,
+                "desired_size": 2,
+                "max_size": 3,
+                "hosts_stores": True,
+            },
+        ),
+        "night_schedule": {"stop": "0 20 * * MON-FRI", "start": "0 6 * * MON-FRI", "time_zone": "Europe/Berlin"},
+        "stores": {
+            "postgres": {"cpu": "1", "memory": "2Gi", "disk_gib": 30},
+            "redis": {"cpu": "100m", "memory": "256Mi", "disk_gib": 2},
+            "backup_schedule": "5 12 * * *",
+            "backup_retention_days": 14,
+        },
+        "services": (
+            {
+                "name": "auth-service",
+                "image": "legacy/api-gateway:v1.0.0",
+                "port": 8080,
+                "cpu": "100m",
+                "memory": "128Mi",
+                "min_replicas": None,
+                "max_replicas": 5,
+                "health_path": "/health",
+                "calls": (),
+                "uses": ("redis",),
+                "internet": True,
+                "public": True,
+            },
+        ),
+        "edge": {"enabled": True, "domain": "api.pyairtable.example", "certificate_arn": CERTIFICATE},
+        "image_pull_token": SecretStr("pull"),
+        "airtable_token": SecretStr("airtable"),
+        "gemini_api_key": SecretStr("gemini"),
     }
+
+
+SECRETS = ("imagePullToken", "airtableToken", "geminiApiKey")
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_a_secret_is_not_in_the_text_of_the_settings(key: str) -> None:
+    settings = Settings.from_config("dev", config(**{key: "hush-hush"}))
+    assert "hush-hush" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize("key", SECRETS)
+@pytest.mark.parametrize("value", [["hush-hush"], {"token": "hush-hush"}], ids=["list", "mapping"])
+def test_a_secret_that_is_no_text_is_not_in_the_error(key: str, value: Any) -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.from_config("dev", config(**{key: value}))
+    assert str(error.value) == f"pyairtable:{key}: must be text; set it with pulumi config set --secret {key} ..."
+
+
+@pytest.mark.parametrize("mistake", [{"phase": 7}, {"imagePulToken": "hush-hush"}, {"environment": "prod"}])
+def test_a_secret_is_not_in_the_error_about_another_setting(mistake: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.from_config("dev", config(**dict.fromkeys(SECRETS, "hush-hush"), **mistake))
+    assert "hush-hush" not in str(error.value)
+
+
+@pytest.mark.parametrize("environment", [["dev"], {"name": "dev"}, 5], ids=["list", "mapping", "number"])
+def test_an_environment_that_is_no_name_is_one_mistake(environment: object) -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.from_config("dev", config(environment=environment))
+    (line,) = str(error.value).splitlines()
+    assert line.startswith("pyairtable:environment: must be dev, staging or prod, not ")
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging"])
+def test_the_world_may_be_admitted_outside_of_prod(stack: str) -> None:
+    cluster = {"publicAccessCidrs": ["0.0.0.0/0"]}
+    assert Settings.from_config(stack, config(stack, cluster=cluster)).cluster.public_access_cidrs == ("0.0.0.0/0",)
+
+
+def test_a_section_takes_its_other_keys_from_the_environment() -> None:
+    settings = Settings.from_config("prod", config("prod", stores={"backupRetentionDays": 90}))
+    default = Settings.from_config("prod", config("prod"))
+    assert settings.stores.backup_retention_days == 90
+    assert (settings.stores.postgres, settings.stores.redis) == (default.stores.postgres, default.stores.redis)
+
+
+def test_node_groups_replace_those_of_the_environment() -> None:
+    settings = Settings.from_config("prod", config("prod", nodeGroups=[group(name="mine")]))
+    assert [group.name for group in settings.node_groups] == ["mine"]
+
+
+@pytest.mark.parametrize(("stack", "protected"), [("dev", False), ("staging", False), ("prod", True)])
+@pytest.mark.parametrize("given", [{}, {"protect": ""}], ids=["absent", "empty"])
+def test_protection_is_the_environments_unless_it_is_set(stack: str, protected: bool, given: dict[str, object]) -> None:
+    assert Settings.from_config(stack, config(stack, **given)).protect is protected
+
+
+@both_spellings
+@pytest.mark.parametrize("value", [True, False])
+def test_protection_may_be_set(value: bool, spelt: Callable[[Config], Config]) -> None:
+    assert Settings.from_config("prod", spelt(config("prod", protect=value))).protect is value
+
+
+@pytest.mark.parametrize(("stack", "least"), [("dev", 1), ("staging", 1), ("prod", 2)])
+def test_replicas_of_a_service_that_says_nothing_are_the_environments(stack: str, least: int) -> None:
+    assert Settings.from_config(stack, config(stack)).min_replicas == least
+
+
+@pytest.mark.parametrize(("amount", "millis"), [("250m", 250), ("1", 1000), (2, 2000)])
+def test_cpu_is_counted_in_thousandths_of_a_core(amount: object, millis: int) -> None:
+    settings = Settings.from_config("dev", config(services=[service(cpu=amount)]))
+    assert settings.services[0].cpu_millis == millis
+
+
+@pytest.mark.parametrize(("amount", "mib"), [("256Mi", 256), ("2Gi", 2048)])
+def test_memory_is_counted_in_mib(amount: str, mib: int) -> None:
+    settings = Settings.from_config("dev", config(services=[service(memory=amount)]))
+    assert settings.services[0].memory_mib == mib
+
+
+def test_no_two_environments_share_addresses() -> None:
+    networks = [IPv4Network(DEFAULTS[environment]["network"]["cidrBlock"]) for environment in ENVIRONMENTS]
+    assert not any(one.overlaps(other) for one, other in combinations(networks, 2))
+
+
+@pytest.mark.parametrize("stack", ENVIRONMENTS)
+def test_every_environments_control_plane_is_in_standard_support(stack: str) -> None:
+    ends = SUPPORTED_VERSIONS[Settings.from_config(stack, config(stack)).cluster.version]
+    assert ends > price_list_date()[:7]
 
 
 def test_a_personal_stack_has_the_defaults_of_its_environment_and_names_of_its_own() -> None:
@@ -311,10 +353,6 @@ def test_the_account_wide_limit_is_what_the_three_environments_may_cost_together
     assert Settings.from_config("dev", config()).account_wide_limit_usd == 98 + 150 + 395
 
 
-def stack_file(stack: str) -> dict[str, object]:
-    return yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
-
-
 @pytest.mark.parametrize("stack", ENVIRONMENTS)
 def test_a_committed_stack_file_is_valid(stack: str) -> None:
     assert Settings.from_config(stack, stack_file(stack)).environment == stack
@@ -330,12 +368,39 @@ def test_a_committed_stack_file_has_the_runbooks_budget(stack: str, budget: int)
     assert stack_file(stack)["pyairtable:monthlyBudgetUsd"] == budget
 
 
+EDITED_BY_OPERATORS = {"pyairtable:phase", "pyairtable:accountId", "pyairtable:alertEmails", "pyairtable:cluster"}
+
+
 @pytest.mark.parametrize("stack", ["staging", "prod"])
-def test_the_committed_stack_files_differ_only_in_the_budget_and_in_what_operators_edit(stack: str) -> None:
-    edited = {"pyairtable:phase", "pyairtable:accountId", "pyairtable:alertEmails"}
+def test_the_committed_stack_files_differ_only_in_budget_services_and_what_operators_edit(stack: str) -> None:
     one, other = stack_file("dev"), stack_file(stack)
     different = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
-    assert different - edited == {"pyairtable:monthlyBudgetUsd"}
+    assert different - EDITED_BY_OPERATORS == {"pyairtable:monthlyBudgetUsd", "pyairtable:services"}
+
+
+def sizes_aside(services: Any) -> list[dict[str, Any]]:
+    return [{key: value for key, value in service.items() if key not in {"cpu", "memory"}} for service in services]
+
+
+def test_the_services_of_dev_and_staging_differ_only_in_their_sizes() -> None:
+    dev, staging = (stack_file(stack)["pyairtable:services"] for stack in ("dev", "staging"))
+    assert sizes_aside(dev) == sizes_aside(staging)
+
+
+@pytest.mark.parametrize(
+    ("stack", "group"), [("dev", "microservices"), ("staging", "microservices"), ("prod", "legacy")]
+)
+def test_a_committed_stack_file_runs_every_service_of_its_release(stack: str, group: Any) -> None:
+    settings = Settings.from_config(stack, stack_file(stack))
+    assert sorted(service.image_parts[:2] for service in settings.services) == sorted(
+        (group, name) for name in settings.registry.repositories[group]
+    )
+
+
+@pytest.mark.parametrize("stack", ENVIRONMENTS)
+def test_a_committed_stack_files_gateway_is_what_clients_reach(stack: str) -> None:
+    services = Settings.from_config(stack, stack_file(stack)).services
+    assert [service.name for service in services if service.public] == ["api-gateway"]
 
 
 def schema() -> dict[str, dict[str, Any]]:
@@ -352,9 +417,13 @@ def settings_by_key() -> dict[str, Any]:
 def schema_type(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         return "array"
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    part = next(iter(get_args(annotation)), annotation)
+    if not isinstance(part, type):
+        return "string"
+    if issubclass(part, Section):
         return "object"
-    return "integer" if isinstance(annotation, type) and issubclass(annotation, int) else "string"
+    # A boolean with the environment's default is text, since the schema needs a default and knows no environment.
+    return "integer" if issubclass(part, int) and part is not bool else "string"
 
 
 def test_the_schema_of_the_project_names_every_setting_and_nothing_else() -> None:
@@ -371,9 +440,23 @@ def test_the_schema_of_the_project_describes_every_setting() -> None:
     assert all(len(entry["description"]) > 10 for entry in schema().values())
 
 
-def test_the_schema_of_the_project_demands_what_the_settings_demand() -> None:
+def test_the_schema_of_the_project_demands_what_the_settings_demand_and_no_environment_gives() -> None:
     demanded = {key for key, entry in schema().items() if "default" not in entry}
-    assert demanded == {key for key, field in settings_by_key().items() if field.is_required()} - {"environment"}
+    required = {key for key, field in settings_by_key().items() if field.is_required()}
+    assert demanded == required - {"environment"} - DEFAULTS["dev"].keys()
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_environment_gives_the_same_settings_a_default(environment: Environment) -> None:
+    given = DEFAULTS[environment]
+    assert given.keys() == DEFAULTS["dev"].keys()
+    assert given.keys() <= settings_by_key().keys()
+
+
+def test_the_schema_of_the_project_says_of_just_the_secrets_that_they_are_set_as_such() -> None:
+    secret = {key for key, field in settings_by_key().items() if SecretStr in get_args(field.annotation)}
+    told = {key for key, entry in schema().items() if f"pulumi config set --secret {key}" in entry["description"]}
+    assert told == secret
 
 
 def test_the_defaults_of_the_schema_are_those_of_the_settings() -> None:

@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
+from infra.environments import ENVIRONMENTS
 from infra.naming import Names
 from infra.phases import HIGHEST_BUILT, Phase
-from infra.settings import ENVIRONMENTS
-from tests.unit.graph import AWS_PROVIDER, Node, platform
+from tests.unit.graph import AWS_PROVIDER, Node, fullest, platform
 
-PHASE_OF_TOP = {"pyairtable:cost_foundation:CostFoundation": Phase.COST_FOUNDATION}
+PHASE_OF_TOP = {
+    "pyairtable:cost_foundation:CostFoundation": Phase.COST_FOUNDATION,
+    "pyairtable:compute:Compute": Phase.COMPUTE,
+}
+OWN_TAGS = {"Name", "Phase", "PublicAddress"}
+"""Tags that a resource may have of its own: what its console shows it as, its phase, and what the estimate reads."""
 
 
 def resource_class(type_: str) -> type[Any]:
@@ -27,15 +32,47 @@ def is_taggable(node: Node) -> bool:
 
 
 @pytest.mark.parametrize("stack", ENVIRONMENTS)
-def test_every_taggable_resource_carries_the_phase_that_owns_it_and_nothing_else(stack: str) -> None:
-    graph = platform(stack, registry={"mirror": "ecr"})
+def test_every_taggable_resource_carries_the_phase_that_owns_it(stack: str) -> None:
+    graph = fullest(stack)
     taggable = [node for node in graph.aws if is_taggable(node)]
-    owners = {node.name: {"Phase": str(PHASE_OF_TOP[graph.top_of(node).type].value)} for node in taggable}
-    assert {node.name: node.inputs.get("tags") for node in taggable} == owners
+    owners = {node.name: str(PHASE_OF_TOP[graph.top_of(node).type].value) for node in taggable}
+    assert {node.name: node.inputs.get("tags", {}).get("Phase") for node in taggable} == owners
+
+
+@pytest.mark.parametrize("stack", ENVIRONMENTS)
+def test_no_resource_says_again_what_the_provider_says(stack: str) -> None:
+    graph = fullest(stack)
+    assert set().union(*(node.inputs.get("tags", {}).keys() for node in graph.aws)) <= OWN_TAGS
+
+
+@pytest.mark.parametrize("stack", ENVIRONMENTS)
+def test_what_a_console_shows_begins_with_the_stacks_prefix(stack: str) -> None:
+    names = [tags["Name"] for node in platform(stack).aws if "Name" in (tags := node.inputs.get("tags", {}))]
+    assert names
+    assert [name for name in names if not name.startswith(f"pyairtable-{stack}")] == []
+
+
+@pytest.mark.parametrize("stack", ENVIRONMENTS)
+def test_the_cluster_itself_is_told_all_tags(stack: str) -> None:
+    graph = fullest(stack)
+    defaults = json.loads(graph.only(AWS_PROVIDER).inputs["defaultTags"])["tags"]
+    assert graph.only("eks:index:Cluster").inputs["tags"] == {**defaults, "Phase": "2"}
+
+
+@pytest.mark.parametrize("stack", ENVIRONMENTS)
+def test_instances_and_their_disks_get_all_tags_from_the_launch_template(stack: str) -> None:
+    graph = fullest(stack)
+    defaults = json.loads(graph.only(AWS_PROVIDER).inputs["defaultTags"])["tags"]
+    for template in graph.of_type("aws:ec2/launchTemplate:LaunchTemplate"):
+        tags = {**defaults, "Phase": "2", "Name": template.inputs["name"]}
+        assert {entry["resourceType"]: entry["tags"] for entry in template.inputs["tagSpecifications"]} == {
+            "instance": tags,
+            "volume": tags,
+        }
 
 
 def test_most_types_of_the_program_are_taggable() -> None:
-    graph = platform("prod", registry={"mirror": "ecr"})
+    graph = fullest("prod")
     assert {node.type.rpartition(":")[2] for node in graph.aws if is_taggable(node)} >= {
         "AnomalyMonitor",
         "AnomalySubscription",
@@ -52,17 +89,15 @@ def test_most_types_of_the_program_are_taggable() -> None:
 
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase <= HIGHEST_BUILT])
-@pytest.mark.parametrize(
-    ("stack", "environment"), [("dev", "dev"), ("staging", "staging"), ("prod", "prod"), ("alice-dev", "dev")]
-)
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_provider_tags_everything_with_project_stack_environment_manager_and_cost_center(
-    stack: str, environment: str, phase: Phase
+    environment: str, phase: Phase
 ) -> None:
-    provider = platform(stack, phase=int(phase), costCenter="research").only(AWS_PROVIDER)
+    provider = fullest(environment, phase).only(AWS_PROVIDER)
     assert json.loads(provider.inputs["defaultTags"]) == {
         "tags": {
             "Project": "pyairtable",
-            "Stack": stack,
+            "Stack": f"alice-{environment}",
             "Environment": environment,
             "ManagedBy": "pulumi",
             "CostCenter": "research",
@@ -71,7 +106,7 @@ def test_the_provider_tags_everything_with_project_stack_environment_manager_and
 
 
 def test_the_cost_center_is_the_platforms_unless_set() -> None:
-    tags = json.loads(platform("dev").only(AWS_PROVIDER).inputs["defaultTags"])["tags"]
+    tags = json.loads(platform("dev", phase=0).only(AWS_PROVIDER).inputs["defaultTags"])["tags"]
     assert tags["CostCenter"] == "platform"
 
 

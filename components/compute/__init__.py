@@ -1,0 +1,23 @@
+"""Phase 2: the cluster, the stores in it, and the microservices."""
+
+from components.compute.cluster import Access
+from components.compute.compute import Compute, ComputeArgs, EdgePlan, NodeGroupPlan
+from components.compute.data_stores import StoreSize
+from components.compute.namespace import Quota, RegistryLogin
+from components.compute.node_group import Schedule
+from components.compute.workloads import ServiceArgs, Workloads, WorkloadsArgs
+
+__all__ = [
+    "Access",
+    "Compute",
+    "ComputeArgs",
+    "EdgePlan",
+    "NodeGroupPlan",
+    "Quota",
+    "RegistryLogin",
+    "Schedule",
+    "ServiceArgs",
+    "StoreSize",
+    "Workloads",
+    "WorkloadsArgs",
+]

@@ -1,0 +1,301 @@
+"""Backup: a dump of PostgreSQL every night, in a bucket, and an alarm for the night without one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_kubernetes as kubernetes
+
+from components.compute.credentials import CONNECTIONS, DATABASE_SECRET, POSTGRES_PORT
+from components.compute.manifests import (
+    CONTAINER_SECURITY,
+    INTERNET,
+    NAMESPACE,
+    POD_IDENTITY_AGENT,
+    from_config_map,
+    from_secret,
+    labels,
+    metadata,
+    network_policy_spec,
+    pod_security,
+    pods,
+    resources,
+    tcp,
+)
+from components.compute.node_group import STORES_LABEL
+from components.compute.pod_role import PodRole
+from components.compute.policies import allow, document
+from components.compute.tags import TAGS
+from infra.naming import Names
+
+APP = "postgres-backup"
+SCRATCH_MIB = 128
+AWS_CLI_IMAGE = "public.ecr.aws/aws-cli/aws-cli:2.31.32"
+METRIC_NAMESPACE = "PyAirtable/Backup"
+METRIC = "DumpSucceeded"
+DAY_SECONDS = 86400
+OLD_VERSION_DAYS = 7
+DEADLINE_SECONDS = 3600
+"""To start, and to end: a backup that takes longer than the quiet hours is a problem to look at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupArgs:
+    """Where dumps go, how long they stay, and who hears when one is missing."""
+
+    names: Names
+    account_id: str
+    region: str
+    cluster_name: pulumi.Input[str]
+    alert_topic_arn: pulumi.Input[str]
+    image: str
+    user: int
+    schedule: str
+    """Cron, UTC."""
+    days_without: int
+    """Days without a dump that raise the alarm."""
+    retention_days: int
+    dump_mib: int
+    """Room for one compressed dump, on the node's disk of 20 GiB."""
+    protect: bool
+
+
+class Backup(pulumi.ComponentResource):
+    """CronJob `postgres-backup`, its bucket and identity, and the alarm."""
+
+    app: str
+    bucket: pulumi.Output[str]
+
+    def __init__(self, name: str, args: BackupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("pyairtable:compute:Backup", name, None, opts)
+        self._name, self._args, self._child = name, args, pulumi.ResourceOptions(parent=self)
+        self.app = APP
+        bucket = self._bucket()
+        self.bucket = bucket.bucket
+        identity = self._identity(bucket)
+        self._cron_job(identity)
+        kubernetes.networking.v1.NetworkPolicy(
+            f"{name}-policy",
+            metadata=metadata(APP),
+            spec=network_policy_spec(
+                APP,
+                egress=[
+                    {"to": [pods("postgres")], "ports": tcp(POSTGRES_PORT)},
+                    {"to": [{"ip_block": {"cidr": POD_IDENTITY_AGENT}}], "ports": tcp(80)},
+                    {"to": [INTERNET], "ports": tcp(443)},  # S3 and CloudWatch
+                ],
+            ),
+            opts=self._child,
+        )
+        aws.cloudwatch.MetricAlarm(
+            f"{name}-missing",
+            name=args.names.of("backup-missing"),
+            alarm_description=f"No dump of {args.names.prefix}'s PostgreSQL has succeeded in time.",
+            namespace=METRIC_NAMESPACE,
+            metric_name=METRIC,
+            dimensions={"Stack": args.names.stack},
+            statistic="Sum",
+            period=DAY_SECONDS,
+            evaluation_periods=args.days_without,
+            comparison_operator="LessThanThreshold",
+            threshold=1,
+            treat_missing_data="breaching",  # a night without a dump sends nothing
+            alarm_actions=[args.alert_topic_arn],
+            tags=TAGS,
+            opts=self._child,
+        )
+        self.register_outputs({"bucket": self.bucket})
+
+    def _bucket(self) -> aws.s3.Bucket:
+        name, args = self._name, self._args
+        bucket = aws.s3.Bucket(
+            f"{name}-bucket",
+            # Bucket names are everybody's: the account makes this one ours.
+            bucket=f"{args.names.of('backup')}-{args.account_id}",
+            # Where nothing is protected a step back takes the dumps along; where it is, nothing does.
+            force_destroy=not args.protect,
+            tags=TAGS,
+            opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
+        )
+        aws.s3.BucketPublicAccessBlock(
+            f"{name}-bucket-private",
+            bucket=bucket.bucket,
+            block_public_acls=True,
+            block_public_policy=True,
+            ignore_public_acls=True,
+            restrict_public_buckets=True,
+            opts=self._child,
+        )
+        aws.s3.BucketServerSideEncryptionConfiguration(
+            f"{name}-bucket-encryption",
+            bucket=bucket.bucket,
+            rules=[{"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}],
+            opts=self._child,
+        )
+        versioning = aws.s3.BucketVersioning(
+            f"{name}-bucket-versioning",
+            bucket=bucket.bucket,
+            versioning_configuration={"status": "Enabled"},
+            opts=self._child,
+        )
+        aws.s3.BucketLifecycleConfiguration(
+            f"{name}-bucket-lifecycle",
+            bucket=bucket.bucket,
+            rules=[
+                {
+                    "id": "expire",
+                    "status": "Enabled",
+                    "filter": {"prefix": ""},
+                    "expiration": {"days": args.retention_days},
+                    "noncurrent_version_expiration": {"noncurrent_days": OLD_VERSION_DAYS},
+                    "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
+                }
+            ],
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning]),
+        )
+        aws.s3.BucketPolicy(
+            f"{name}-bucket-policy",
+            bucket=bucket.bucket,
+            policy=pulumi.Output.json_dumps(_tls_only(bucket.arn)),
+            opts=self._child,
+        )
+        return bucket
+
+    def _identity(self, bucket: aws.s3.Bucket) -> aws.eks.PodIdentityAssociation:
+        args = self._args
+        role = PodRole(
+            f"{self._name}-role",
+            names=args.names,
+            suffix="backup",
+            purpose=f"Lets the backup of {args.names.prefix} add dumps and say so",
+            cluster_name=args.names.prefix,
+            namespace=NAMESPACE,
+            service_account=APP,
+            statements=[
+                allow("AddDumps", ["s3:PutObject"], pulumi.Output.concat(bucket.arn, "/*")),
+                allow(
+                    "SaySo",
+                    ["cloudwatch:PutMetricData"],
+                    conditions={"StringEquals": {"cloudwatch:namespace": METRIC_NAMESPACE}},
+                ),
+            ],
+            opts=self._child,
+        )
+        return aws.eks.PodIdentityAssociation(
+            f"{self._name}-identity",
+            cluster_name=args.cluster_name,
+            namespace=NAMESPACE,
+            service_account=APP,
+            role_arn=role.arn,
+            tags=TAGS,
+            opts=self._child,
+        )
+
+    def _cron_job(self, identity: aws.eks.PodIdentityAssociation) -> None:
+        account = kubernetes.core.v1.ServiceAccount(
+            f"{self._name}-service-account",
+            metadata=metadata(APP, app=APP),
+            automount_service_account_token=False,
+            opts=self._child,
+        )
+        kubernetes.batch.v1.CronJob(
+            f"{self._name}-cron-job",
+            metadata=metadata(APP, app=APP),
+            spec={
+                "schedule": self._args.schedule,
+                "concurrency_policy": "Forbid",
+                "starting_deadline_seconds": DEADLINE_SECONDS,
+                "successful_jobs_history_limit": 1,
+                "failed_jobs_history_limit": 3,
+                "job_template": {
+                    "spec": {
+                        "backoff_limit": 3,
+                        "active_deadline_seconds": DEADLINE_SECONDS,
+                        "template": {"metadata": {"labels": labels(APP)}, "spec": self._pod()},
+                    }
+                },
+            },
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[identity, account]),
+        )
+
+    def _pod(self) -> Any:
+        """Dumps in one container, uploads in the other: no one image has both tools."""
+        shared = {
+            "image_pull_policy": "IfNotPresent",
+            # What is on the shared disk counts for either container.
+            "resources": resources(100, 128, cpu_burst=10, disk_mib=self._args.dump_mib + SCRATCH_MIB),
+            "security_context": dict(CONTAINER_SECURITY),
+        }
+        dump = {"name": "dump", "mount_path": "/dump"}
+        return {
+            "service_account_name": APP,
+            "automount_service_account_token": False,
+            "enable_service_links": False,
+            "restart_policy": "Never",
+            "security_context": pod_security(self._args.user),
+            "node_selector": {STORES_LABEL: "true"},
+            "init_containers": [
+                {
+                    **shared,
+                    "name": "dump",
+                    "image": self._args.image,
+                    "command": ["pg_dump", "--format=custom", "--no-owner", "--file=/dump/pyairtable.dump"],
+                    "env": [
+                        from_config_map("PGHOST", CONNECTIONS, "DB_HOST"),
+                        from_config_map("PGPORT", CONNECTIONS, "DB_PORT"),
+                        from_config_map("PGDATABASE", CONNECTIONS, "DB_NAME"),
+                        from_secret("PGUSER", DATABASE_SECRET, "username"),
+                        from_secret("PGPASSWORD", DATABASE_SECRET, "password"),
+                        {"name": "PGSSLMODE", "value": "verify-full"},
+                        {"name": "PGSSLROOTCERT", "value": "/etc/authority/ca.crt"},
+                    ],
+                    "volume_mounts": [
+                        dump,
+                        {"name": "authority", "mount_path": "/etc/authority", "read_only": True},
+                    ],
+                }
+            ],
+            "containers": [
+                {
+                    **shared,
+                    "name": "upload",
+                    "image": AWS_CLI_IMAGE,
+                    "command": ["sh", "-c", UPLOAD],
+                    "env": [
+                        {"name": "BUCKET", "value": self.bucket},
+                        {"name": "STACK", "value": self._args.names.stack},
+                        {"name": "AWS_REGION", "value": self._args.region},
+                        {"name": "HOME", "value": "/dump"},
+                    ],
+                    "volume_mounts": [dump],
+                }
+            ],
+            "volumes": [
+                {"name": "dump", "empty_dir": {"size_limit": f"{self._args.dump_mib}Mi"}},
+                {
+                    "name": "authority",
+                    "config_map": {"name": CONNECTIONS, "items": [{"key": "ca.crt", "path": "ca.crt"}]},
+                },
+            ],
+        }
+
+
+UPLOAD = f"""set -eu
+aws s3 cp /dump/pyairtable.dump "s3://$BUCKET/$(date -u +%Y/%m/%d/%H%M%S).dump"
+aws cloudwatch put-metric-data --namespace {METRIC_NAMESPACE} --metric-name {METRIC} \\
+  --value 1 --dimensions "Stack=$STACK"
+"""
+
+
+def _tls_only(bucket_arn: pulumi.Output[str]) -> dict[str, Any]:
+    return document(
+        {
+            "Sid": "RefusePlainText",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:*",
+            "Resource": [bucket_arn, pulumi.Output.concat(bucket_arn, "/*")],
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
+    )

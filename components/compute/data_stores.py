@@ -1,0 +1,222 @@
+"""DataStores: PostgreSQL and Redis in the cluster, their disks and backups."""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.compute.backup import Backup, BackupArgs
+from components.compute.certificates import Certificates
+from components.compute.credentials import (
+    DATABASE_NAME,
+    DATABASE_SECRET,
+    POSTGRES_PORT,
+    REDIS_PORT,
+    REDIS_SECRET,
+)
+from components.compute.disk import Disk, DiskArgs
+from components.compute.manifests import from_secret, metadata, network_policy_spec, pods, tcp
+from components.compute.store import StoreArgs, store
+from infra.naming import Names
+
+POSTGRES_IMAGE = "public.ecr.aws/docker/library/postgres:17.6"
+REDIS_IMAGE = "public.ecr.aws/docker/library/redis:7.4.6"
+"""The images of Docker Hub, from where nodes are not rate-limited."""
+LARGEST_DUMP_MIB = 8192
+"""Beside images and logs on a node's root disk."""
+POSTGRES_USER_ID = 999
+REDIS_USER_ID = 999
+
+POSTGRES_HBA = """\
+# Through the socket: whoever may run a command in the pod. Through the network: with a password, over TLS.
+local   all all                  trust
+hostssl all all 0.0.0.0/0        scram-sha-256
+hostssl all all ::/0             scram-sha-256
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSize:
+    """What one store gets."""
+
+    cpu_millis: int
+    memory_mib: int
+    disk_gib: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataStoresArgs:
+    """Sizes, zone, protection, and who is let in."""
+
+    names: Names
+    account_id: str
+    region: str
+    cluster_name: pulumi.Input[str]
+    alert_topic_arn: pulumi.Input[str]
+    availability_zone: str
+    postgres: StoreSize
+    redis: StoreSize
+    backup_schedule: str
+    backup_days_without: int
+    backup_retention_days: int
+    database_clients: tuple[str, ...]
+    redis_clients: tuple[str, ...]
+    protect: bool
+
+
+class DataStores(pulumi.ComponentResource):
+    """StatefulSets `postgres` and `redis` with TLS, disks of their own, and nightly dumps."""
+
+    backup_bucket: pulumi.Output[str]
+    ready: list[pulumi.Resource]
+
+    def __init__(
+        self,
+        name: str,
+        args: DataStoresArgs,
+        certificates: Certificates,
+        credentials: list[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("pyairtable:compute:DataStores", name, None, opts)
+        self._name, self._args, self._certificates = name, args, certificates
+        self._credentials = credentials
+        postgres = self._postgres()
+        redis = self._redis()
+        backup = Backup(
+            f"{name}-backup",
+            BackupArgs(
+                names=args.names,
+                account_id=args.account_id,
+                region=args.region,
+                cluster_name=args.cluster_name,
+                alert_topic_arn=args.alert_topic_arn,
+                image=POSTGRES_IMAGE,
+                user=POSTGRES_USER_ID,
+                retention_days=args.backup_retention_days,
+                schedule=args.backup_schedule,
+                days_without=args.backup_days_without,
+                dump_mib=min(args.postgres.disk_gib * 1024 // 4, LARGEST_DUMP_MIB),
+                protect=args.protect,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[postgres]),
+        )
+        self._let_in("postgres", POSTGRES_PORT, (*args.database_clients, backup.app))
+        self._let_in("redis", REDIS_PORT, args.redis_clients)
+        self.backup_bucket = backup.bucket
+        self.ready = [postgres, redis]
+        self.register_outputs({"backup_bucket": self.backup_bucket})
+
+    def _disk(self, app: str, size_gib: int) -> Disk:
+        return Disk(
+            f"{self._name}-{app}-disk",
+            DiskArgs(
+                names=self._args.names,
+                store=app,
+                size_gib=size_gib,
+                availability_zone=self._args.availability_zone,
+                protect=self._args.protect,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _postgres(self) -> kubernetes.apps.v1.StatefulSet:
+        size = self._args.postgres
+        disk = self._disk("postgres", size.disk_gib)
+        settings = {
+            "ssl": "on",
+            "ssl_cert_file": "/etc/tls/tls.crt",
+            "ssl_key_file": "/etc/tls/tls.key",
+            "ssl_min_protocol_version": "TLSv1.3",
+            "hba_file": "/etc/postgres/pg_hba.conf",
+            "password_encryption": "scram-sha-256",
+            # A quarter of the memory, as PostgreSQL's manual recommends to begin with.
+            "shared_buffers": f"{size.memory_mib // 4}MB",
+        }
+        return store(
+            f"{self._name}-postgres",
+            StoreArgs(
+                store="postgres",
+                image=POSTGRES_IMAGE,
+                user=POSTGRES_USER_ID,
+                port=POSTGRES_PORT,
+                cpu_millis=size.cpu_millis,
+                memory_mib=size.memory_mib,
+                claim_name=disk.claim_name,
+                mount_path="/var/lib/postgresql/data",
+                certificate=self._certificates.servers["postgres"],
+                certificate_authority_pem=self._certificates.authority,
+                configuration={"pg_hba.conf": POSTGRES_HBA},
+                arguments=[part for key, value in settings.items() for part in ("-c", f"{key}={value}")],
+                environment=[
+                    from_secret("POSTGRES_USER", DATABASE_SECRET, "username"),
+                    from_secret("POSTGRES_PASSWORD", DATABASE_SECRET, "password"),
+                    {"name": "POSTGRES_DB", "value": DATABASE_NAME},
+                    # Below the mount, whose root belongs to the file system (lost+found).
+                    {"name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata"},
+                ],
+                probe=["sh", "-c", f'pg_isready --username "$POSTGRES_USER" --dbname {DATABASE_NAME}'],
+                scratch_paths=("/var/run/postgresql", "/tmp"),  # noqa: S108 - in the container
+                protect=self._args.protect,
+                depends_on=[disk.claim, *self._credentials],
+            ),
+            self,
+        )
+
+    def _redis(self) -> kubernetes.apps.v1.StatefulSet:
+        size = self._args.redis
+        disk = self._disk("redis", size.disk_gib)
+        # Three quarters: a snapshot copies what changes while it is written.
+        configuration = f"""\
+port 0
+tls-port {REDIS_PORT}
+tls-cert-file /etc/tls/tls.crt
+tls-key-file /etc/tls/tls.key
+tls-ca-cert-file /etc/tls/ca.crt
+tls-auth-clients no
+dir /data
+appendonly yes
+maxmemory {size.memory_mib * 3 // 4}mb
+maxmemory-policy noeviction
+include /run/redis/password.conf
+"""
+        # Through a file in memory: an argument would show the password to whoever lists processes.
+        start = (
+            "umask 077; printf 'requirepass %s\\n' \"$REDISCLI_AUTH\" > /run/redis/password.conf; "
+            "exec redis-server /etc/redis/redis.conf"
+        )
+        return store(
+            f"{self._name}-redis",
+            StoreArgs(
+                store="redis",
+                image=REDIS_IMAGE,
+                user=REDIS_USER_ID,
+                port=REDIS_PORT,
+                cpu_millis=size.cpu_millis,
+                memory_mib=size.memory_mib,
+                claim_name=disk.claim_name,
+                mount_path="/data",
+                certificate=self._certificates.servers["redis"],
+                certificate_authority_pem=self._certificates.authority,
+                configuration={"redis.conf": configuration},
+                command=["sh", "-c", start],
+                environment=[from_secret("REDISCLI_AUTH", REDIS_SECRET, "password")],
+                probe=["sh", "-c", "redis-cli --tls --cacert /etc/tls/ca.crt ping | grep -q PONG"],
+                scratch_paths=("/run/redis", "/tmp"),  # noqa: S108 - in the container
+                protect=self._args.protect,
+                depends_on=[disk.claim, *self._credentials],
+            ),
+            self,
+        )
+
+    def _let_in(self, app: str, port: int, clients: tuple[str, ...]) -> None:
+        if not clients:
+            return
+        kubernetes.networking.v1.NetworkPolicy(
+            f"{self._name}-{app}-policy",
+            metadata=metadata(app),
+            spec=network_policy_spec(
+                app, ingress=[{"from_": [pods(client) for client in clients], "ports": tcp(port)}]
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )

@@ -1,0 +1,239 @@
+"""Microservice: one service of the application in one colour, with everything that keeps it up."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.compute.credentials import (
+    API_KEYS_SECRET,
+    CONNECTIONS,
+    DATABASE_SECRET,
+    POSTGRES_PORT,
+    REDIS_PORT,
+    REDIS_SECRET,
+)
+from components.compute.manifests import (
+    CONTAINER_SECURITY,
+    INTERNET,
+    from_config_map,
+    from_secret,
+    labels,
+    metadata,
+    network_policy_spec,
+    pod_security,
+    pods,
+    resources,
+    tcp,
+)
+
+USER_ID = 10001
+"""No user of the node has this id, so a process that got out of its container would own nothing."""
+CPU_TARGET_PERCENT = 70
+DRAIN_SECONDS = 5
+"""Time for Services and load balancers to notice that a pod goes, before it stops answering."""
+STOP_SECONDS = 30
+AUTHORITY_FOLDER = "/etc/pyairtable"
+
+ENVIRONMENT: dict[str, list[dict[str, Any]]] = {
+    "database": [
+        from_config_map("DB_HOST", CONNECTIONS, "DB_HOST"),
+        from_config_map("DB_PORT", CONNECTIONS, "DB_PORT"),
+        from_config_map("DB_NAME", CONNECTIONS, "DB_NAME"),
+        from_config_map("DB_SSLMODE", CONNECTIONS, "DB_SSLMODE"),
+        {"name": "DB_SSLROOTCERT", "value": f"{AUTHORITY_FOLDER}/ca.crt"},
+        from_secret("DB_USERNAME", DATABASE_SECRET, "username"),
+        from_secret("DB_PASSWORD", DATABASE_SECRET, "password"),
+    ],
+    "redis": [
+        from_config_map("REDIS_HOST", CONNECTIONS, "REDIS_HOST"),
+        from_config_map("REDIS_PORT", CONNECTIONS, "REDIS_PORT"),
+        {"name": "REDIS_CA_FILE", "value": f"{AUTHORITY_FOLDER}/ca.crt"},
+        from_secret("REDIS_PASSWORD", REDIS_SECRET, "password"),
+    ],
+    "api-keys": [
+        from_secret("JWT_SECRET", API_KEYS_SECRET, "jwt_secret"),
+        from_secret("API_KEY", API_KEYS_SECRET, "api_key"),
+        from_secret("AIRTABLE_TOKEN", API_KEYS_SECRET, "airtable_token", optional=True),
+        from_secret("GEMINI_API_KEY", API_KEYS_SECRET, "gemini_api_key", optional=True),
+    ],
+}
+"""What a service finds in its environment for each thing that it uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroserviceArgs:
+    """One service as the stack's config describes it, its image resolved."""
+
+    service: str
+    image: str
+    colour: str
+    port: int
+    cpu_millis: int
+    memory_mib: int
+    min_replicas: int
+    max_replicas: int
+    health_path: str
+    calls: dict[str, int]
+    """Services that it calls, and their ports."""
+    callers: tuple[str, ...]
+    uses: tuple[str, ...]
+    internet: bool
+    pull_secret: str | None
+
+
+class Microservice(pulumi.ComponentResource):
+    """Deployment, Service, ServiceAccount, HPA, PDB and network policy of one service."""
+
+    def __init__(self, name: str, args: MicroserviceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("pyairtable:compute:Microservice", name, None, opts)
+        self._name, self._args, self._child = name, args, pulumi.ResourceOptions(parent=self)
+        app = args.service
+        account = kubernetes.core.v1.ServiceAccount(
+            f"{name}-service-account",
+            metadata=metadata(app, app=app),
+            automount_service_account_token=False,
+            image_pull_secrets=[{"name": args.pull_secret}] if args.pull_secret else None,
+            opts=self._child,
+        )
+        policy = self._network_policy()
+        kubernetes.apps.v1.Deployment(
+            f"{name}-deployment",
+            metadata=metadata(app, labels=self._labels()),
+            spec={
+                # No replicas: they are the autoscaler's.
+                "selector": {"match_labels": {"app": app, "version": args.colour}},
+                "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
+                "revision_history_limit": 3,
+                "template": {"metadata": {"labels": self._labels()}, "spec": self._pod()},
+            },
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[account, *policy]),
+        )
+        kubernetes.core.v1.Service(
+            f"{name}-service",
+            metadata=metadata(app, labels=self._labels()),
+            spec={
+                "type": "ClusterIP",
+                "selector": {"app": app},
+                "ports": [{"name": "http", "port": args.port, "target_port": "http"}],
+            },
+            opts=self._child,
+        )
+        self._autoscaler()
+        kubernetes.policy.v1.PodDisruptionBudget(
+            f"{name}-disruption-budget",
+            metadata=metadata(app, app=app),
+            # Not minAvailable: with one replica that would block every drain.
+            spec={"max_unavailable": 1, "selector": {"match_labels": {"app": app, "version": args.colour}}},
+            opts=self._child,
+        )
+        self.register_outputs({})
+
+    def _labels(self) -> dict[str, str]:
+        return labels(self._args.service, version=self._args.colour)
+
+    def _autoscaler(self) -> None:
+        args = self._args
+        kubernetes.autoscaling.v2.HorizontalPodAutoscaler(
+            f"{self._name}-autoscaler",
+            metadata=metadata(f"{args.service}-hpa", app=args.service),
+            spec={
+                "scale_target_ref": {"api_version": "apps/v1", "kind": "Deployment", "name": args.service},
+                "min_replicas": args.min_replicas,
+                "max_replicas": args.max_replicas,
+                "metrics": [
+                    {
+                        "type": "Resource",
+                        "resource": {
+                            "name": "cpu",
+                            "target": {"type": "Utilization", "average_utilization": CPU_TARGET_PERCENT},
+                        },
+                    }
+                ],
+            },
+            opts=self._child,
+        )
+
+    def _network_policy(self) -> list[pulumi.Resource]:
+        """The flows of this service; none where it has none, since then the default of nothing stands."""
+        args = self._args
+        ingress = (
+            [{"from_": [pods(caller) for caller in args.callers], "ports": tcp(args.port)}] if args.callers else []
+        )
+        egress: list[dict[str, Any]] = [
+            {"to": [pods(callee)], "ports": tcp(port)} for callee, port in args.calls.items()
+        ]
+        if "database" in args.uses:
+            egress.append({"to": [pods("postgres")], "ports": tcp(POSTGRES_PORT)})
+        if "redis" in args.uses:
+            egress.append({"to": [pods("redis")], "ports": tcp(REDIS_PORT)})
+        if args.internet:
+            egress.append({"to": [INTERNET], "ports": tcp(443)})
+        if not ingress and not egress:
+            return []
+        return [
+            kubernetes.networking.v1.NetworkPolicy(
+                f"{self._name}-policy",
+                metadata=metadata(args.service, app=args.service),
+                spec=network_policy_spec(args.service, ingress=ingress, egress=egress),
+                opts=self._child,
+            )
+        ]
+
+    def _pod(self) -> Any:
+        args = self._args
+        probe = {"http_get": {"path": args.health_path, "port": "http"}, "timeout_seconds": 3}
+        spread = {
+            "max_skew": 1,
+            "when_unsatisfiable": "ScheduleAnyway",  # one node is better than none
+            "label_selector": {"match_labels": {"app": args.service, "version": args.colour}},
+        }
+        needs_authority = {"database", "redis"} & {*args.uses}
+        authority = {"name": "authority", "mount_path": AUTHORITY_FOLDER, "read_only": True}
+        return {
+            "service_account_name": args.service,
+            "automount_service_account_token": False,
+            "enable_service_links": False,
+            "security_context": pod_security(USER_ID),
+            "termination_grace_period_seconds": STOP_SECONDS,
+            "topology_spread_constraints": [
+                {**spread, "topology_key": key} for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+            ],
+            "containers": [
+                {
+                    "name": args.service,
+                    "image": args.image,
+                    "image_pull_policy": "IfNotPresent",
+                    "ports": [{"name": "http", "container_port": args.port}],
+                    "env": [
+                        {"name": "PORT", "value": str(args.port)},
+                        *(variable for used in args.uses for variable in ENVIRONMENT[used]),
+                    ],
+                    "resources": resources(args.cpu_millis, args.memory_mib),
+                    "security_context": dict(CONTAINER_SECURITY),
+                    "startup_probe": {**probe, "period_seconds": 2, "failure_threshold": 30},
+                    "readiness_probe": {**probe, "period_seconds": 5},
+                    # The port alone: a service whose database is away is not mended by a restart.
+                    "liveness_probe": {"tcp_socket": {"port": "http"}, "period_seconds": 15},
+                    "lifecycle": {"pre_stop": {"sleep": {"seconds": DRAIN_SECONDS}}},
+                    "volume_mounts": [
+                        {"name": "scratch", "mount_path": "/tmp"},  # noqa: S108 - in the container
+                        *([authority] if needs_authority else []),
+                    ],
+                }
+            ],
+            "volumes": [
+                {"name": "scratch", "empty_dir": {"size_limit": "64Mi"}},
+                *(
+                    [
+                        {
+                            "name": "authority",
+                            "config_map": {"name": CONNECTIONS, "items": [{"key": "ca.crt", "path": "ca.crt"}]},
+                        }
+                    ]
+                    if needs_authority
+                    else []
+                ),
+            ],
+        }

@@ -1,0 +1,70 @@
+"""PodRole: the AWS identity of one service account, through EKS Pod Identity."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from components.compute.policies import document, trust
+from components.compute.tags import TAGS
+from infra.naming import Names
+
+
+class PodRole(pulumi.ComponentResource):
+    """Role that only pods of this stack's cluster can have, with just these statements or one managed policy."""
+
+    arn: pulumi.Output[str]
+    """Known once the role has its permissions."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        names: Names,
+        suffix: str,
+        purpose: str,
+        cluster_name: str,
+        namespace: str,
+        service_account: str,
+        statements: list[Mapping[str, Any]] | None = None,
+        managed_policy: str | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("pyairtable:compute:PodRole", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        # Pod Identity tags the session: without these conditions any cluster of the account could use the role.
+        session = {
+            "StringEquals": {
+                "aws:RequestTag/eks-cluster-name": cluster_name,
+                "aws:RequestTag/kubernetes-namespace": namespace,
+                "aws:RequestTag/kubernetes-service-account": service_account,
+            }
+        }
+        role = aws.iam.Role(
+            f"{name}-role",
+            name=names.of(suffix),
+            description=purpose,
+            assume_role_policy=pulumi.Output.json_dumps(
+                trust("pods.eks.amazonaws.com", "sts:AssumeRole", "sts:TagSession", conditions=session)
+            ),
+            tags=TAGS,
+            opts=child,
+        )
+        granted: pulumi.Output[Any]
+        if managed_policy:
+            attachment = aws.iam.RolePolicyAttachment(
+                f"{name}-policy", role=role.name, policy_arn=managed_policy, opts=child
+            )
+            granted = attachment.policy_arn
+        else:
+            policy = aws.iam.RolePolicy(
+                f"{name}-policy",
+                name=suffix,
+                role=role.name,
+                policy=pulumi.Output.json_dumps(document(*(statements or []))),
+                opts=child,
+            )
+            granted = policy.name
+        self.arn = pulumi.Output.all(role.arn, granted).apply(lambda parts: str(parts[0]))
+        self.register_outputs({"arn": self.arn})

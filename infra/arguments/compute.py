@@ -1,0 +1,155 @@
+"""Arguments of phase 2's components."""
+
+import pulumi
+from pydantic import SecretStr
+
+from components.compute import (
+    Access,
+    ComputeArgs,
+    EdgePlan,
+    NodeGroupPlan,
+    Quota,
+    RegistryLogin,
+    Schedule,
+    ServiceArgs,
+    StoreSize,
+    WorkloadsArgs,
+)
+from components.cost_foundation import Images
+from cost.instance_types import INSTANCE_TYPES
+from infra.sections import NodeGroupSettings, ServiceSettings, StoreSettings, cpu_millis, memory_mib
+from infra.settings import Settings
+
+BACKUP_CPU_MILLIS = 100
+BACKUP_MEMORY_MIB = 128
+DAYS_WITHOUT_BACKUP_IF_STOPPED = 4
+"""Nodes that stop for the night may stop for a long weekend, and nothing changes in the database meanwhile."""
+PODS_BESIDE_SERVICES = 6
+"""The two stores, and backups that run, wait to be tried again, or are kept to be looked at."""
+
+
+def compute_args(settings: Settings, alert_topic_arn: pulumi.Input[str]) -> ComputeArgs:
+    """What Compute has to know of the settings."""
+    prod = settings.environment == "prod"
+    services = settings.services
+    return ComputeArgs(
+        names=settings.names,
+        account_id=settings.account_id,
+        region=settings.region,
+        alert_topic_arn=alert_topic_arn,
+        vpc_cidr=settings.network.cidr_block,
+        availability_zones=settings.network.availability_zones,
+        data_availability_zone=settings.network.data_availability_zone,
+        private_nodes=prod,
+        flow_logs=settings.environment != "dev",
+        kubernetes_version=settings.cluster.version,
+        public_access_cidrs=settings.cluster.public_access_cidrs,
+        access={
+            name: Access(principal_arn=entry.principal_arn, access=entry.access)
+            for name, entry in settings.cluster.access_entries.items()
+        },
+        control_plane_logs=prod,
+        encrypt_secrets_with_own_key=prod,
+        node_groups=tuple(_node_group(group) for group in settings.node_groups),
+        schedule=Schedule(
+            stop=settings.night_schedule.stop,
+            start=settings.night_schedule.start,
+            time_zone=settings.night_schedule.time_zone,
+        )
+        if settings.night_schedule
+        else None,
+        postgres=_store(settings.stores.postgres),
+        redis=_store(settings.stores.redis),
+        backup_schedule=settings.stores.backup_schedule,
+        backup_days_without=DAYS_WITHOUT_BACKUP_IF_STOPPED if settings.night_schedule else 1,
+        backup_retention_days=settings.stores.backup_retention_days,
+        database_clients=tuple(service.name for service in services if "database" in service.uses),
+        redis_clients=tuple(service.name for service in services if "redis" in service.uses),
+        quota=_quota(settings),
+        registry_login=RegistryLogin(
+            host=settings.registry.host,
+            username=settings.registry.username,
+            token=_secret(settings.image_pull_token),
+        )
+        if settings.image_pull_token
+        else None,
+        airtable_token=_secret(settings.airtable_token) if settings.airtable_token else None,
+        gemini_api_key=_secret(settings.gemini_api_key) if settings.gemini_api_key else None,
+        edge=_edge(settings),
+        protect=settings.protect,
+    )
+
+
+def workloads_args(settings: Settings, images: Images, pull_secret: str | None) -> WorkloadsArgs:
+    """What Workloads has to know of the settings, with the images as the registry refers to them."""
+    return WorkloadsArgs(
+        colour="blue",
+        services=tuple(_service(service, images, settings.min_replicas) for service in settings.services),
+        pull_secret=pull_secret,
+    )
+
+
+def _secret(value: SecretStr) -> pulumi.Output[str]:
+    return pulumi.Output.secret(value.get_secret_value())
+
+
+def _node_group(group: NodeGroupSettings) -> NodeGroupPlan:
+    kind = INSTANCE_TYPES[group.instance_types[0]]
+    return NodeGroupPlan(
+        name=group.name,
+        capacity_type=group.capacity_type,
+        instance_types=group.instance_types,
+        architecture=kind.architecture,
+        burstable=kind.baseline is not None,
+        min_size=group.min_size,
+        desired_size=group.desired_size,
+        max_size=group.max_size,
+        hosts_stores=group.hosts_stores,
+    )
+
+
+def _store(store: StoreSettings) -> StoreSize:
+    return StoreSize(cpu_millis=cpu_millis(store.cpu), memory_mib=memory_mib(store.memory), disk_gib=store.disk_gib)
+
+
+def _service(service: ServiceSettings, images: Images, min_replicas: int) -> ServiceArgs:
+    return ServiceArgs(
+        name=service.name,
+        image=images.reference(*service.image_parts),
+        port=service.port,
+        cpu_millis=service.cpu_millis,
+        memory_mib=service.memory_mib,
+        min_replicas=service.min_replicas or min(min_replicas, service.max_replicas),
+        max_replicas=service.max_replicas,
+        health_path=service.health_path,
+        calls=service.calls,
+        uses=service.uses,
+        internet=service.internet,
+    )
+
+
+def _quota(settings: Settings) -> Quota:
+    """Every service at its most replicas and one more in a rollout, the stores, and a backup."""
+    stores = (settings.stores.postgres, settings.stores.redis)
+    counts = [(service, service.max_replicas + 1) for service in settings.services]
+    return Quota(
+        cpu_millis=sum(service.cpu_millis * count for service, count in counts)
+        + sum(cpu_millis(store.cpu) for store in stores)
+        + BACKUP_CPU_MILLIS,
+        memory_mib=sum(service.memory_mib * count for service, count in counts)
+        + sum(memory_mib(store.memory) for store in stores)
+        + BACKUP_MEMORY_MIB,
+        pods=sum(count for _, count in counts) + PODS_BESIDE_SERVICES,
+    )
+
+
+def _edge(settings: Settings) -> EdgePlan | None:
+    public = next((service for service in settings.services if service.public), None)
+    if not settings.edge.enabled or public is None:
+        return None
+    return EdgePlan(
+        service=public.name,
+        service_port=public.port,
+        domain=settings.edge.domain,
+        certificate_arn=settings.edge.certificate_arn,
+    )

@@ -1,0 +1,160 @@
+"""Who reaches whom in the namespace: what the policies let through, held against what the config says."""
+
+from typing import Any
+
+import pytest
+
+from infra.environments import ENVIRONMENTS
+from tests.unit.graph import Graph, platform, stack_file, varied_prod
+
+Flow = tuple[str, str, int]
+
+in_every_environment = pytest.mark.parametrize("stack", ENVIRONMENTS)
+PORTS = {"database": ("postgres", 5432), "redis": ("redis", 6379)}
+PRIVATE = ["10.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"]
+
+
+def pods(graph: Graph) -> dict[str, dict[str, str]]:
+    """Labels of each app's pods."""
+    templates = [
+        node.inputs["spec"]["template"] for kind in ("Deployment", "StatefulSet") for node in graph.objects(kind)
+    ]
+    templates += [node.inputs["spec"]["jobTemplate"]["spec"]["template"] for node in graph.objects("CronJob")]
+    return {template["metadata"]["labels"]["app"]: template["metadata"]["labels"] for template in templates}
+
+
+def selected(graph: Graph, selector: dict[str, Any]) -> set[str]:
+    """Apps whose pods a selector means."""
+    assert selector.keys() <= {"matchLabels"}
+    wanted = selector.get("matchLabels", {}).items()
+    return {app for app, labels in pods(graph).items() if wanted <= labels.items()}
+
+
+def rules(graph: Graph, direction: str) -> list[tuple[str, dict[str, Any], list[int]]]:
+    """What the policies let an app do: app, peer, ports."""
+    peers = {"ingress": "from", "egress": "to"}[direction]
+    return [
+        (app, peer, [int(port["port"]) for port in rule["ports"]])
+        for policy in graph.objects("NetworkPolicy")
+        for rule in policy.inputs["spec"].get(direction, [])
+        for app in selected(graph, policy.inputs["spec"]["podSelector"])
+        for peer in rule[peers]
+    ]
+
+
+def among_pods(graph: Graph) -> set[Flow]:
+    """What one pod may send another: what one side lets out and the other in."""
+
+    def flows(direction: str) -> set[Flow]:
+        found = {
+            (app, other, port)
+            for app, peer, ports in rules(graph, direction)
+            if peer.keys() == {"podSelector"}
+            for other in selected(graph, peer["podSelector"])
+            for port in ports
+        }
+        return found if direction == "egress" else {(other, app, port) for app, other, port in found}
+
+    assert flows("ingress") == flows("egress"), "what only one side lets through is nobody's flow"
+    return flows("egress")
+
+
+def with_outside(graph: Graph, direction: str) -> set[tuple[str, str, int]]:
+    """What a pod may exchange with addresses: app, block, port."""
+    return {
+        (app, peer["ipBlock"]["cidr"], port)
+        for app, peer, ports in rules(graph, direction)
+        if "ipBlock" in peer
+        for port in ports
+    }
+
+
+def configured(stack: str) -> set[Flow]:
+    """The flows that a stack's services say they have, and the backup's."""
+    services = stack_file(stack)["pyairtable:services"]
+    calls = {(service["name"], callee, 8080) for service in services for callee in service.get("calls", [])}
+    uses = {(s["name"], *PORTS[used]) for s in services for used in s.get("uses", []) if used in PORTS}
+    return calls | uses | {("postgres-backup", "postgres", 5432)}
+
+
+@in_every_environment
+def test_pods_reach_each_other_exactly_as_the_config_says(stack: str) -> None:
+    assert among_pods(platform(stack)) == configured(stack)
+
+
+def test_a_port_is_the_callees() -> None:
+    assert among_pods(varied_prod()) == {("gateway", "lonely", 8080), ("postgres-backup", "postgres", 5432)}
+
+
+@in_every_environment
+def test_nothing_is_let_through_by_default(stack: str) -> None:
+    spec = platform(stack).object("NetworkPolicy", "default-deny").inputs["spec"]
+    assert spec == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+@in_every_environment
+def test_a_policy_declares_the_directions_that_it_has_rules_for(stack: str) -> None:
+    for policy in platform(stack).objects("NetworkPolicy"):
+        spec = policy.inputs["spec"]
+        declared = {direction.lower() for direction in spec["policyTypes"]}
+        assert {"ingress", "egress"} & spec.keys() <= declared
+        assert policy.inputs["metadata"]["name"] == "default-deny" or declared <= spec.keys()
+
+
+@in_every_environment
+def test_every_pod_finds_names_and_nothing_else_of_the_system(stack: str) -> None:
+    graph = platform(stack)
+    elsewhere = [
+        (policy.inputs["metadata"]["name"], policy.inputs["spec"]["podSelector"], rule)
+        for policy in graph.objects("NetworkPolicy")
+        for direction, peers in (("ingress", "from"), ("egress", "to"))
+        for rule in policy.inputs["spec"].get(direction, [])
+        for peer in rule[peers]
+        if "namespaceSelector" in peer
+    ]
+    dns = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+        "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+    }
+    ports = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    assert elsewhere == [("dns", {}, {"to": [dns], "ports": ports})]
+
+
+@in_every_environment
+def test_only_services_that_say_so_and_the_backup_reach_the_internet_and_only_by_https(stack: str) -> None:
+    services = stack_file(stack)["pyairtable:services"]
+    internet = {(service["name"], "0.0.0.0/0", 443) for service in services if service.get("internet")}
+    backup = {("postgres-backup", "0.0.0.0/0", 443), ("postgres-backup", "169.254.170.23/32", 80)}
+    assert with_outside(platform(stack), "egress") == internet | backup
+
+
+@in_every_environment
+def test_the_internet_is_no_private_network_and_not_the_metadata_service(stack: str) -> None:
+    excepted = [
+        peer["ipBlock"]["except"]
+        for _, peer, _ in rules(platform(stack), "egress")
+        if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0"
+    ]
+    assert excepted
+    assert all(except_ == PRIVATE for except_ in excepted)
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging"])
+def test_outside_of_prod_nobody_from_outside_reaches_a_pod(stack: str) -> None:
+    assert with_outside(platform(stack), "ingress") == set()
+
+
+def test_in_prod_the_load_balancer_reaches_the_public_service_and_no_other_from_within_the_vpc() -> None:
+    assert with_outside(platform("prod"), "ingress") == {("api-gateway", "10.30.0.0/16", 8080)}
+    assert with_outside(varied_prod(), "ingress") == {("gateway", "10.40.0.0/20", 9000)}
+
+
+def test_a_service_without_flows_has_no_policy() -> None:
+    names = {policy.inputs["metadata"]["name"] for policy in varied_prod().objects("NetworkPolicy")}
+    assert "silent" not in names
+    assert "lonely" in names
+
+
+def test_a_store_that_nobody_uses_lets_nobody_in() -> None:
+    names = {policy.inputs["metadata"]["name"] for policy in varied_prod().objects("NetworkPolicy")}
+    assert "redis" not in names
