@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from infra.naming import PROJECT
-from infra.settings import MEANINGS, STACK_NAME, Settings, SettingsError
+from infra.sections import MEANINGS, STACK_NAME
+from infra.settings import Settings, SettingsError
 from sandbox.errors import BadInputError
 from sandbox.state import State
 

@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,20 @@ import click
 import yaml
 
 from infra.naming import PROJECT
-from infra.settings import Settings
-from sandbox import checkout, emulator, services
-from sandbox.checkout import Config
+from sandbox import checkout, cluster_commands, emulator, services
+from sandbox.control_plane import ControlPlanes
 from sandbox.errors import BadInputError, SandboxError
+from sandbox.options import last_stack, open_state, remember, stack_option, state_dir_option
 from sandbox.providers.aws.table import RECORDED
 from sandbox.providers.records import Records
-from sandbox.state import State, default_state_folder, read_json, write_json
+from sandbox.state import State
 
 
 class _Commands(click.Group):
-    """Turns the sandbox's errors into a line and an exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Turns the sandbox's errors into a line and an exit code: 0 done, 1 failed, 2 bad input, 130 interrupted.
+
+    A command may end with codes of its own.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -41,20 +43,6 @@ class _Commands(click.Group):
             ctx.exit(0)
 
 
-def _state_dir(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--state-dir",
-        envvar="PYAIRTABLE_SANDBOX_STATE_DIR",
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Folder for everything the sandbox keeps, instead of one per checkout in the user's cache.",
-    )(command)
-
-
-def _stack(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    help = "Name of the stack." if required else "Name of the stack; the one used last when absent."
-    return click.option("--stack", required=required, metavar="NAME", help=help)
-
-
 PHASE = click.option(
     "--phase", type=int, metavar="N", help="Phase for this run, instead of the stack file's: 0 nothing to 4 blue-green."
 )
@@ -63,19 +51,21 @@ PHASE = click.option(
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 something does not fit, 130 interrupted.",
 )
-@_state_dir
+@state_dir_option
 @click.pass_context
 def main(ctx: click.Context, state_dir: Path | None) -> None:
-    """Deploy this checkout's stacks into a local cloud: the real Pulumi engine, a local AWS emulator, no AWS account.
+    """Deploy this checkout's stacks into a local cloud: real Pulumi engine, real Kubernetes, emulated AWS, no account.
 
     \b
     Examples:
       sandbox up --stack dev               deploy what Pulumi.dev.yaml says
       sandbox up --stack dev --phase 0     take everything of it away again
-      eval "$(sandbox env)"                let aws talk to the sandbox in this shell
-      sandbox stop                         end the emulator; up goes on where it was
+      eval "$(sandbox env)"                let aws and kubectl talk to the sandbox in this shell
+      sandbox fit --stack dev              does everything fit the nodes? the real scheduler says
+      sandbox load auth-service --cpu 200% see the real autoscaler work
+      sandbox stop                         end everything; up goes on where it was
     """  # noqa: D301 — \b is click's mark for lines to keep
     ctx.obj = state_dir
     # Everything here is on this machine; the engine and the program inherit it.
@@ -84,27 +74,18 @@ def main(ctx: click.Context, state_dir: Path | None) -> None:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = direct
 
 
-def _state(state_dir: Path | None) -> State:
-    chosen: Path | None = state_dir or click.get_current_context().obj
-    if chosen == Path() or (chosen and checkout.ROOT in (chosen.resolve(), *chosen.resolve().parents)):
-        raise BadInputError(f"choosing the state directory {chosen}: it lies in the checkout; choose another")
-    state = State(chosen or default_state_folder(checkout.ROOT))
-    state.prepare()
-    return state
-
-
 @main.command(epilog="Example: sandbox up --stack dev --phase 1")
-@_stack(required=True)
+@stack_option(required=True)
 @PHASE
-@_state_dir
+@state_dir_option
 def up(stack: str, phase: int | None, state_dir: Path | None) -> None:
     """Preview and deploy a stack; then print its outputs and its monthly estimate."""
     run = _Run(state_dir, stack, phase)
     with run.state.stack_locked(stack):
         run.start()
         run.recover()
-        run.engine.up(run.config, run.settings, run.backends)
-    _remember(run.state, stack)
+        run.engine.up(run.target)
+    remember(run.state, stack)
     click.echo()
     _print_outputs(run.engine.outputs())
     click.echo()
@@ -112,41 +93,41 @@ def up(stack: str, phase: int | None, state_dir: Path | None) -> None:
 
 
 @main.command(epilog="Example: sandbox preview --stack prod --json | jq .resourcePreEvent")
-@_stack(required=True)
+@stack_option(required=True)
 @PHASE
 @click.option("--json", "as_json", is_flag=True, help="Print the engine's own event stream, a JSON object a line.")
-@_state_dir
+@state_dir_option
 def preview(stack: str, phase: int | None, as_json: bool, state_dir: Path | None) -> None:
     """Show what an up would do, and change nothing."""
     run = _Run(state_dir, stack, phase)
     show = run.engine.preview_events if as_json else run.engine.preview
     with run.state.stack_locked(stack):
         run.start()
-        show(run.config, run.settings, run.backends)
+        show(run.target)
 
 
 @main.command(epilog="Example: sandbox destroy --stack dev")
-@_stack(required=True)
-@_state_dir
+@stack_option(required=True)
+@state_dir_option
 def destroy(stack: str, state_dir: Path | None) -> None:
     """Delete everything that a stack has in the sandbox."""
     run = _Run(state_dir, stack, None)
     with run.state.stack_locked(stack):
         run.start()
         run.recover()
-        run.engine.destroy(run.config, run.settings, run.backends)
+        run.engine.destroy(run.target)
 
 
 @main.command(epilog="Example: sandbox outputs --stack dev --json | jq -r .budget_name")
-@_stack(required=False)
+@stack_option(required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-@_state_dir
+@state_dir_option
 def outputs(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
     """Print the outputs of a stack."""
-    state = _state(state_dir)
+    state = open_state(state_dir)
     from sandbox.engine import outputs_of, stack_state
 
-    name = stack or _last_stack(state)
+    name = stack or last_stack(state)
     checkout.effective(state, name, None)
     found = outputs_of(stack_state(state, name))
     if found is None:
@@ -159,13 +140,13 @@ def outputs(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
         _print_outputs(found)
 
 
-@main.command(epilog='Example: eval "$(sandbox env)" && aws sns list-topics')
-@_stack(required=False)
-@_state_dir
+@main.command(epilog='Example: eval "$(sandbox env --stack dev)" && aws sns list-topics && kubectl get pods -A')
+@stack_option(required=False)
+@state_dir_option
 def env(stack: str | None, state_dir: Path | None) -> None:
-    """Print shell lines that make aws talk to the sandbox."""
-    state = _state(state_dir)
-    name = stack or _last_stack(state)
+    """Print shell lines that make aws and kubectl talk to the sandbox."""
+    state = open_state(state_dir)
+    name = stack or last_stack(state)
     service = services.running(state, emulator.NAME)
     if service is None:
         raise SandboxError(f"reading the environment: the sandbox does not run; start it: sandbox up --stack {name}")
@@ -181,29 +162,39 @@ def env(stack: str | None, state_dir: Path | None) -> None:
         "NO_PROXY": os.environ["NO_PROXY"],
         "no_proxy": os.environ["NO_PROXY"],  # goes before the other where both are set
     }
+    plane = ControlPlanes(state).find(settings.names.prefix)
+    if plane:
+        variables["KUBECONFIG"] = str(plane.kubeconfig)
+        variables["KUBECACHEDIR"] = str(state.temporary / "kubectl")  # or kubectl leaves one behind per port
     click.echo("unset AWS_PROFILE AWS_SESSION_TOKEN")
     for name, value in variables.items():
         click.echo(f"export {name}={shlex.quote(value)}")
     own = Path(sys.executable).parent
     path = os.pathsep.join(p for p in os.environ.get("PATH", "").split(os.pathsep) if Path(p) != own)
-    if shutil.which("aws", path=path) is None:
+    if not all(shutil.which(command, path=path) for command in ("aws", "kubectl")):
         click.echo(f'export PATH="$PATH:"{shlex.quote(str(own))}')
 
 
 @main.command(epilog="Example: sandbox status --json")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-@_state_dir
+@state_dir_option
 def status(as_json: bool, state_dir: Path | None) -> None:
     """Show what runs, which stacks are deployed, and what is only recorded."""
-    state = _state(state_dir)
+    state = open_state(state_dir)
     found = _status(state)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     click.echo(f"state directory  {found['state_directory']}")
+    planes = ControlPlanes(state)
+    theirs = {name for plane in planes.all() for name in plane.services.values()}
     for service in found["services"]:
+        if service["name"] in theirs:
+            continue
         runs = f"runs as process {service['pid']} on 127.0.0.1:{service['port']}" if service["running"] else "stopped"
         click.echo(f"{service['name']:<16} {runs}; log {service['log']}")
+    for cluster in found["clusters"]:
+        cluster_commands.print_cluster(cluster)
     for entry in found["stacks"]:
         phase = "not deployed" if entry["phase"] is None else f"phase {entry['phase']}"
         click.echo(f"stack {entry['stack']:<10} {phase}, {entry['resources']} resources")
@@ -213,13 +204,15 @@ def status(as_json: bool, state_dir: Path | None) -> None:
 
 
 @main.command(epilog="Example: sandbox stop")
-@_state_dir
+@state_dir_option
 def stop(state_dir: Path | None) -> None:
     """End the sandbox's processes; what they hold is kept for the next up."""
-    state = _state(state_dir)
+    state = open_state(state_dir)
     busy = state.busy_stacks()
     if busy:
         raise SandboxError(f"stopping: a command works on {', '.join(busy)}; let it end, or interrupt it")
+    for cluster in ControlPlanes(state).stop():
+        click.echo(f"control plane of {cluster} stopped")
     with state.locked():
         for name in list(services.recorded(state)):
             was_running = services.stop(state, name)
@@ -235,13 +228,13 @@ def config(ctx: click.Context) -> None:
 
 
 @config.command("show", epilog="Example: sandbox config show --stack dev --json")
-@_stack(required=False)
+@stack_option(required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-@_state_dir
+@state_dir_option
 def config_show(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
     """Print the config that a run would use, and which of it is the sandbox's own."""
-    state = _state(state_dir)
-    name = stack or _last_stack(state)
+    state = open_state(state_dir)
+    name = stack or last_stack(state)
     config, _ = checkout.effective(state, name, None)
     own = checkout.overrides(state, name)
     if as_json:
@@ -258,12 +251,12 @@ def config_show(stack: str | None, as_json: bool, state_dir: Path | None) -> Non
 )
 @click.argument("key")
 @click.argument("value")
-@_stack(required=False)
-@_state_dir
+@stack_option(required=False)
+@state_dir_option
 def config_set(key: str, value: str, stack: str | None, state_dir: Path | None) -> None:
     """Give a setting another VALUE, written as YAML, in the sandbox only. KEY may be dotted: cost.enforce."""
-    state = _state(state_dir)
-    name = stack or _last_stack(state)
+    state = open_state(state_dir)
+    name = stack or last_stack(state)
     try:
         parsed = checkout.parse_yaml(value)
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -280,12 +273,12 @@ def config_set(key: str, value: str, stack: str | None, state_dir: Path | None) 
 
 @config.command("reset", epilog="Example: sandbox config reset --stack dev")
 @click.argument("key", required=False)
-@_stack(required=False)
-@_state_dir
+@stack_option(required=False)
+@state_dir_option
 def config_reset(key: str | None, stack: str | None, state_dir: Path | None) -> None:
     """Forget the sandbox's own config of a stack, or one KEY of it."""
-    state = _state(state_dir)
-    name = stack or _last_stack(state)
+    state = open_state(state_dir)
+    name = stack or last_stack(state)
     own = checkout.overrides(state, name)
     if key is None:
         checkout.write_overrides(state, name, {})
@@ -295,20 +288,24 @@ def config_reset(key: str | None, stack: str | None, state_dir: Path | None) -> 
     click.echo(f"{name}: {key} reset to the stack file's")
 
 
+main.add_command(cluster_commands.fit)
+main.add_command(cluster_commands.load)
+main.add_command(cluster_commands.node)
+
+
 class _Run:
     """What the commands that run the engine share. Bad input is found before anything starts."""
 
     def __init__(self, state_dir: Path | None, stack: str, phase: int | None) -> None:
-        self.state = _state(state_dir)
+        self.state = open_state(state_dir)
         self.stack = stack
-        self.config: Config
-        self.settings: Settings
-        self.config, self.settings = checkout.effective(self.state, stack, phase)
+        config, self.settings = checkout.effective(self.state, stack, phase)
         # Imported here: pulumi takes half a second to load, and bad input should not wait for it.
-        from sandbox.engine import Backends, Engine
+        from sandbox.engine import Backends, Engine, Target
         from sandbox.tools import TOOLS, find
 
-        self.backends = Backends(aws_endpoint="", log_hint=f" (logs are in {self.state.logs})")
+        backends = Backends(aws_endpoint="", log_hint=f" (logs are in {self.state.logs})")
+        self.target = Target(config=config, settings=self.settings, backends=backends)
         self.engine = Engine(self.state, find(TOOLS["pulumi"]), stack, echo=click.echo)
 
     def start(self) -> None:
@@ -318,15 +315,32 @@ class _Run:
             service = emulator.ensure(self.state)
         if before is None:
             click.echo(f"started the AWS emulator on {emulator.endpoint(service)}", err=True)
-        self.backends = replace(
-            self.backends, aws_endpoint=emulator.endpoint(service), emulator=f"{service.pid}-{service.created}"
+        backends = replace(
+            self.target.backends, aws_endpoint=emulator.endpoint(service), emulator=f"{service.pid}-{service.created}"
         )
+        self.target = replace(self.target, backends=backends)
+        self._bring_back_the_cluster()
+
+    def _bring_back_the_cluster(self) -> None:
+        """Make sure that the stack's control plane runs, if it has one; forget it where the emulator has."""
+        planes = ControlPlanes(self.state)
+        cluster = self.settings.names.prefix
+        if planes.find(cluster) is None:
+            return
+        from sandbox.providers.aws.client import Aws
+
+        aws = Aws(self.target.backends.aws_endpoint, self.settings.account_id, self.settings.region)
+        if cluster in aws.client("eks").list_clusters()["clusters"]:
+            planes.ensure(cluster)
+        else:
+            click.echo(f"the emulator has lost the cluster {cluster}: forgetting its control plane", err=True)
+            planes.remove(cluster)
 
     def recover(self) -> None:
         """Bring the stack to where the engine can go on."""
         from sandbox.recovery import recover
 
-        recover(self.engine, self.config, self.settings, self.backends)
+        recover(self.engine, self.target)
 
     def estimate(self) -> str:
         """The estimate of what is deployed, as a table."""
@@ -354,6 +368,7 @@ def _status(state: State) -> dict[str, Any]:
             }
             for name, service in services.recorded(state).items()
         ],
+        "clusters": [cluster_commands.cluster_status(state, plane) for plane in ControlPlanes(state).all()],
         "stacks": [_stack_status(path) for path in sorted(_stack_files(state))],
         "recorded_only_types": [kind.type for kind in RECORDED],
         "recorded": [
@@ -384,12 +399,3 @@ def _print_outputs(found: dict[str, Any]) -> None:
     width = max(map(len, found), default=0)
     for name, value in found.items():
         click.echo(f"{name:<{width}}  {'null' if value is None else value}")
-
-
-def _remember(state: State, stack: str) -> None:
-    write_json(state.folder / "last-stack.json", {"stack": stack})
-
-
-def _last_stack(state: State) -> str:
-    last = str(read_json(state.folder / "last-stack.json").get("stack", "dev"))
-    return last if last in checkout.stacks() else "dev"

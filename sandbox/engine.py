@@ -4,13 +4,14 @@ import importlib.metadata
 import logging
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import urllib.parse
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +26,12 @@ from pulumi.automation.errors import create_command_error
 from semver import VersionInfo
 
 from infra.naming import PROJECT
-from infra.phases import OUTPUTS
+from infra.phases import OUTPUTS, Phase
 from infra.settings import Settings
 from sandbox.checkout import ROOT, Config, dump_yaml, load_yaml
+from sandbox.control_plane import ControlPlanes
 from sandbox.errors import SandboxError
-from sandbox.providers.aws.provider import AwsProvider
+from sandbox.providers.provider import Provider
 from sandbox.providers.server import serving
 from sandbox.providers.wire import SIGNATURE_KEY
 from sandbox.state import State, read_json, write_json
@@ -41,6 +43,9 @@ PROJECT_FILE = ROOT / "Pulumi.yaml"
 
 SECRET_MARK = SIGNATURE_KEY
 """Key that marks an encrypted value in a deployment."""
+
+COMPUTE_PACKAGES = frozenset({"kubernetes", "random", "tls"})
+"""Packages whose resources exist from phase 2 on; loading their stand-ins takes time."""
 
 RUNS_PROVIDERS = frozenset({"preview", "up", "refresh", "destroy"})
 """Commands that would first try to download the official plugins, although stand-ins are attached."""
@@ -54,6 +59,15 @@ class Backends:
     log_hint: str
     emulator: str = ""
     """Which process of the emulator it is: another one may not hold what a stack's state says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a stack is to be, and what it is deployed into."""
+
+    config: Config
+    settings: Settings
+    backends: Backends
 
 
 def run_program() -> None:
@@ -76,6 +90,12 @@ def deployment(path: Path) -> Mapping[str, Any]:
         return read_json(path).get("checkpoint", {}).get("latest") or {}
     except AttributeError:
         raise SandboxError(f"reading {path}: it is damaged; delete the sandbox's whole folder and start anew") from None
+
+
+def package_of(type: str) -> str:
+    """Package that a type belongs to; a provider belongs to the package that it provides."""
+    package, _, rest = type.partition(":")
+    return rest.rpartition(":")[2] if package == "pulumi" and rest.startswith("providers:") else package
 
 
 def outputs_of(path: Path) -> dict[str, Any] | None:
@@ -110,29 +130,29 @@ class Engine:
         _log_providers_to(state.logs / "providers.log")
         self._color: Literal["always", "never"] = "always" if sys.stdout.isatty() else "never"
 
-    def preview(self, config: Config, settings: Settings, backends: Backends) -> None:
+    def preview(self, target: Target) -> None:
         """Show what an up would do."""
-        with self._stack(config, settings, backends) as stack:
+        with self._stack(target) as stack:
             stack.preview(on_output=self._echo, color=self._color)
 
-    def preview_events(self, config: Config, settings: Settings, backends: Backends) -> None:
+    def preview_events(self, target: Target) -> None:
         """Like preview, but what is shown is the engine's own stream of events, a JSON object a line."""
-        with self._stack(config, settings, backends, {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}) as stack:
+        with self._stack(target, {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}) as stack:
             self._command.extra_arguments["preview"] = ("--json",)
             stack.preview(on_output=self._echo, on_error=lambda line: print(line, file=sys.stderr))
 
-    def up(self, config: Config, settings: Settings, backends: Backends) -> None:
+    def up(self, target: Target) -> None:
         """Preview, then do it, as `pulumi up` does: what the preview refuses never begins."""
-        with self._stack(config, settings, backends) as stack:
+        with self._stack(target) as stack:
             stack.preview(on_output=self._echo, color=self._color)
             stack.up(on_output=self._echo, color=self._color)
-        self._deployed_into(backends)
+        self._deployed_into(target.backends)
 
-    def refresh(self, config: Config, settings: Settings, backends: Backends) -> None:
+    def refresh(self, target: Target) -> None:
         """Make the state what the backends hold."""
-        with self._stack(config, settings, backends) as stack:
+        with self._stack(target) as stack:
             stack.refresh(on_output=self._echo, color=self._color)
-        self._deployed_into(backends)
+        self._deployed_into(target.backends)
 
     def deployed_into(self) -> str:
         """The emulator that the stack's state was last known to agree with."""
@@ -145,15 +165,13 @@ class Engine:
     def _agreement(self) -> Path:
         return self._state.work / self._stack_name / "emulator.json"
 
-    def settle_pending(
-        self, config: Config, settings: Settings, backends: Backends, created: Mapping[str, str]
-    ) -> None:
+    def settle_pending(self, target: Target, created: Mapping[str, str]) -> None:
         """Take operations that never ended out of the state; `created`: ids, by URN, of what exists all the same.
 
         The engine's own import of pending creates reads a resource by nothing but its id, which is too little for types
         whose id does not name what they belong to. The state that it noted before the crash has the inputs.
         """
-        with self._stack(config, settings, backends) as stack:
+        with self._stack(target) as stack:
             exported = stack.export_stack()
             deployment = dict(exported.deployment or {})
             pending = deployment.pop("pending_operations", [])
@@ -164,14 +182,14 @@ class Engine:
                     deployment.setdefault("resources", []).append(made)
             stack.import_stack(auto.Deployment(version=exported.version, deployment=deployment))
 
-    def destroy(self, config: Config, settings: Settings, backends: Backends) -> None:
+    def destroy(self, target: Target) -> None:
         """Delete everything that the stack has."""
-        with self._stack(config, settings, backends) as stack:
+        with self._stack(target) as stack:
             stack.destroy(on_output=self._echo, color=self._color)
 
-    def cancel(self, config: Config, settings: Settings, backends: Backends) -> None:
+    def cancel(self, target: Target) -> None:
         """Release the lock of an update that died."""
-        with self._stack(config, settings, backends) as stack:
+        with self._stack(target) as stack:
             stack.cancel()
 
     def outputs(self) -> dict[str, Any]:
@@ -190,30 +208,55 @@ class Engine:
         folder = self._state.backend / ".pulumi" / "locks" / "organization" / PROJECT / self._stack_name
         return sorted(folder.glob("*.json"))
 
-    def aws_provider(self, settings: Settings, backends: Backends) -> AwsProvider:
-        """The stand-in for AWS, with credentials of the stack's account."""
-        return AwsProvider(
-            endpoint=backends.aws_endpoint,
-            account_id=settings.account_id,
-            region=settings.region,
-            records_file=self._state.records,
-            version=importlib.metadata.version("pulumi-aws"),
-            hint=backends.log_hint,
-        )
+    def providers(self, target: Target) -> dict[str, Provider]:
+        """The stand-ins that the target's phase needs, or what is deployed already, by package."""
+        return {package: self._provider(package, target) for package in sorted(self._packages(target))}
+
+    def _packages(self, target: Target) -> frozenset[str]:
+        deployed = frozenset(package_of(resource["type"]) for resource in self.deployment().get("resources", []))
+        needed = COMPUTE_PACKAGES if target.settings.phase >= Phase.COMPUTE else COMPUTE_PACKAGES & deployed
+        return needed | {"aws"}
+
+    def _provider(self, package: str, target: Target) -> Provider:
+        """One stand-in; what only it needs is imported here."""
+        settings, hint = target.settings, target.backends.log_hint
+        version = importlib.metadata.version(f"pulumi-{package}")
+        planes = ControlPlanes(self._state)
+        match package:
+            case "aws":
+                from sandbox.providers.aws.provider import AwsProvider
+
+                return AwsProvider(
+                    endpoint=target.backends.aws_endpoint,
+                    account_id=settings.account_id,
+                    region=settings.region,
+                    records_file=self._state.records,
+                    planes=planes,
+                    version=version,
+                    hint=hint,
+                )
+            case "kubernetes":
+                from sandbox.providers.kubernetes.provider import KubernetesProvider
+
+                return KubernetesProvider(planes, settings.names.prefix, version=version, hint=hint)
+            case "random":
+                from sandbox.providers.random import RandomProvider
+
+                return RandomProvider(version=version, hint=hint)
+            case _:
+                from sandbox.providers.tls import TlsProvider
+
+                return TlsProvider(version=version, hint=hint)
 
     def say(self, text: str) -> None:
         """Tell the user what is being done besides the engine's own words."""
         self._echo(text)
 
     @contextmanager
-    def _stack(
-        self, config: Config, settings: Settings, backends: Backends, extra: Mapping[str, str] | None = None
-    ) -> Generator[auto.Stack]:
-        work = self._work_folder(config)
-        provider = self.aws_provider(settings, backends)
-        warm_up = threading.Thread(target=provider.warm_up)
-        warm_up.start()  # while the engine starts
-        with serving(provider) as port:
+    def _stack(self, target: Target, extra: Mapping[str, str] | None = None) -> Generator[auto.Stack]:
+        work = self._work_folder(target.config)
+        self._install_component_provider()
+        with self._serving(target) as ports:
             workspace = auto.LocalWorkspace(
                 work_dir=str(work),
                 pulumi_home=str(self._state.pulumi_home),
@@ -226,7 +269,7 @@ class Engine:
                     "PULUMI_CONFIG_PASSPHRASE": self._state.passphrase(),
                     "PULUMI_SKIP_UPDATE_CHECK": "true",
                     "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-                    "PULUMI_DEBUG_PROVIDERS": f"aws:{port}",
+                    "PULUMI_DEBUG_PROVIDERS": ",".join(f"{package}:{port}" for package, port in ports.items()),
                     **(extra or {}),
                 },
             )
@@ -235,8 +278,32 @@ class Engine:
             except auto.CommandError as error:
                 raise SandboxError(_last_words(str(error))) from None
             finally:
-                warm_up.join()
                 self._command.extra_arguments.clear()
+
+    @contextmanager
+    def _serving(self, target: Target) -> Generator[dict[str, int]]:
+        """Serve the stand-ins; their ports, by package. They load what takes time while the engine starts."""
+        providers = self.providers(target)
+        warm_up = threading.Thread(target=lambda: [provider.warm_up() for provider in providers.values()])
+        warm_up.start()
+        try:
+            with ExitStack() as stack:
+                yield {package: stack.enter_context(serving(provider)) for package, provider in providers.items()}
+        finally:
+            warm_up.join()
+
+    def _install_component_provider(self) -> None:
+        """Put the one stand-in that the engine has to start itself, since it makes components, where plugins are."""
+        version = importlib.metadata.version("pulumi-eks")
+        plugin = self._state.pulumi_home / "plugins" / f"resource-eks-v{version}" / "pulumi-resource-eks"
+        path, python = shlex.quote(str(ROOT)), shlex.quote(sys.executable)
+        script = f'#!/bin/sh\nPYTHONPATH={path} exec {python} -m sandbox.providers.eks "$@"\n'
+        if not plugin.exists() or plugin.read_text() != script:
+            plugin.parent.mkdir(parents=True, exist_ok=True)
+            partial = plugin.with_suffix(".partial")
+            partial.write_text(script)
+            partial.chmod(0o700)
+            partial.replace(plugin)
 
     def _work_folder(self, config: Config) -> Path:
         """A folder with the project and the run's config in it: the engine writes there, not into the checkout."""
@@ -245,6 +312,8 @@ class Engine:
         project = load_yaml(PROJECT_FILE)
         project.pop("main", None)  # the program is handed over by the Automation API
         project["runtime"] = "python"
+        for declared in project["config"].values():
+            declared.pop("secret", None)  # the sandbox's own values are made up, and lie in its folder as they are
         (work / "Pulumi.yaml").write_text(dump_yaml(project))
         stack_file = work / f"Pulumi.{self._stack_name}.yaml"
         salt = (yaml.safe_load(stack_file.read_text()) or {}).get("encryptionsalt") if stack_file.exists() else None
@@ -383,6 +452,11 @@ def _forwarding_interrupts(process: subprocess.Popen[str]) -> Generator[list[int
 def _last_words(text: str) -> str:
     """The engine's own error out of all that it printed."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error:" in line]
-    last = (errors or lines or ["the engine failed without a word"])[-1].rpartition("error: ")[2]
-    return last.removeprefix("an unhandled error occurred: ")
+    signals = [line.removeprefix("code: -") for line in lines if line.startswith("code: -")]
+    if signals:
+        return f"the engine was ended by signal {signals[0]}; run the command again, which goes on where it was"
+    # What went wrong with a resource stands in a line of its own where the resource is there all the same.
+    errors = [line.rpartition("error: ")[2] for line in lines if "error:" in line or line.startswith("* ")]
+    telling = [error for error in errors if not error.endswith((" failed", " occurred:"))]
+    last = (telling or errors or lines or ["the engine failed without a word"])[-1]
+    return last.removeprefix("an unhandled error occurred: ").removeprefix("* ")

@@ -7,9 +7,7 @@ from typing import Any
 
 import psutil
 
-from infra.settings import Settings
-from sandbox.checkout import Config
-from sandbox.engine import Backends, Engine
+from sandbox.engine import Engine, Target, package_of
 from sandbox.errors import SandboxError
 from sandbox.state import read_json
 
@@ -17,7 +15,7 @@ LOCK_SECONDS = 15
 """How long an engine whose command was killed may take to notice and end."""
 
 
-def recover(engine: Engine, config: Config, settings: Settings, backends: Backends) -> None:
+def recover(engine: Engine, target: Target) -> None:
     """Release a dead update's lock, import what it was creating, and refresh where state and backends may differ.
 
     Raises:
@@ -28,28 +26,29 @@ def recover(engine: Engine, config: Config, settings: Settings, backends: Backen
     cut_off = bool(engine.locks())
     if cut_off:
         engine.say("an update of this stack was cut off: releasing its lock")
-        engine.cancel(config, settings, backends)
+        engine.cancel(target)
     deployment = engine.deployment()
     pending = deployment.get("pending_operations", [])
     if pending:
-        engine.settle_pending(config, settings, backends, _ids(engine, pending, settings, backends))
+        engine.settle_pending(target, _ids(engine, pending, target))
     # An emulator that was killed has forgotten; so has one that another command has started again since.
-    elsewhere = bool(deployment.get("resources")) and engine.deployed_into() != backends.emulator
+    elsewhere = bool(deployment.get("resources")) and engine.deployed_into() != target.backends.emulator
     if cut_off or pending or elsewhere:
         why = "the emulator was started again" if elsewhere else "the last update was cut off"
         engine.say(f"refreshing, since {why}")
-        engine.refresh(config, settings, backends)
+        engine.refresh(target)
 
 
-def _ids(engine: Engine, pending: list[Mapping[str, Any]], settings: Settings, backends: Backends) -> dict[str, str]:
+def _ids(engine: Engine, pending: list[Mapping[str, Any]], target: Target) -> dict[str, str]:
     """Ids, by URN, of those pending creates that were carried out before the crash."""
-    provider = engine.aws_provider(settings, backends)
+    providers = engine.providers(target)
     found: dict[str, str] = {}
     for operation in pending:
         if operation["type"] != "creating":
             continue
         resource = operation["resource"]
-        id = provider.find(resource["type"], resource.get("inputs", {}))
+        provider = providers.get(package_of(resource["type"]))  # components and providers are nobody's
+        id = provider.find(resource["urn"], resource.get("inputs", {})) if provider and resource["custom"] else None
         if id is not None:
             engine.say(
                 f"importing {resource['urn'].rpartition('::')[2]}: it was made, and the update died before noting it"

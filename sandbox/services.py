@@ -1,6 +1,8 @@
 """Processes that outlive a command: started once, found again by the next command, ended by `sandbox stop`."""
 
+import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -61,6 +63,17 @@ def running(state: State, name: str) -> Service | None:
     return service if service and service.process else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """How a service is started on its port, and how it tells that it is ready."""
+
+    name: str
+    port: int
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    is_ready: Callable[[int], bool]
+
+
 def start(
     state: State,
     name: str,
@@ -75,30 +88,53 @@ def start(
     Raises:
         SandboxError: it ended, or did not answer in time; names its log.
     """
-    log = state.logs / f"{name}.log"
-    port = _free_port()
+    port = free_ports(1)[0]
+    wanted = Command(name=name, port=port, command=command, environment=environment(port), is_ready=is_ready)
+    return start_together(state, [wanted])[0]
+
+
+def start_together(state: State, commands: Sequence[Command]) -> list[Service]:
+    """Start several services at once and wait until each answers: all of them run then, or none.
+
+    The caller holds the state's lock.
+
+    Raises:
+        SandboxError: one ended, or did not answer in time; names its log.
+    """
+    started: list[Service] = []
+    try:
+        for command in commands:
+            started.append(_launch(state, command))  # noqa: PERF401 — what has been started when one fails is ended
+        for command, service in zip(commands, started, strict=True):
+            wait_until_ready(service, command.is_ready)
+    except BaseException:
+        stop(state, *(service.name for service in started))
+        raise
+    return started
+
+
+def _launch(state: State, wanted: Command) -> Service:
+    log = state.logs / f"{wanted.name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
+            wanted.command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **environment(port)},
+            env={**os.environ, **wanted.environment},
             cwd=state.folder,
             start_new_session=True,  # Ctrl-C in the terminal is for the command, not for its services
         )
     try:
-        service = Service(
-            name=name, pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port, log=log
-        )
-        _record(state, {**recorded(state), name: service})
-        wait_until_ready(service, is_ready)
-        process.returncode = 0  # it outlives this command on purpose; without this Python warns that it still runs
-        return service
+        created = psutil.Process(process.pid).create_time()
+        service = Service(name=wanted.name, pid=process.pid, created=created, port=wanted.port, log=log)
+        _record(state, {**recorded(state), wanted.name: service})
     except BaseException:
-        _end(psutil.Process(process.pid)) if process.poll() is None else None
-        _record(state, {other: s for other, s in recorded(state).items() if other != name})
+        process.kill()
+        process.wait()
         raise
+    process.returncode = 0  # it outlives this command on purpose; without this Python warns that it still runs
+    return service
 
 
 def wait_until_ready(service: Service, is_ready: Callable[[int], bool]) -> None:
@@ -110,7 +146,9 @@ def wait_until_ready(service: Service, is_ready: Callable[[int], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not is_ready(service.port):
         if service.process is None:
-            raise SandboxError(f"starting {service.name}: it has ended; its log is {service.log}")
+            raise SandboxError(
+                f"starting {service.name}: it has ended{_last_words(service.log)}; its log is {service.log}"
+            )
         if time.monotonic() > deadline:
             raise SandboxError(
                 f"starting {service.name}: no answer within {START_SECONDS} s; its log is {service.log}; "
@@ -119,29 +157,51 @@ def wait_until_ready(service: Service, is_ready: Callable[[int], bool]) -> None:
         time.sleep(0.05)
 
 
-def stop(state: State, name: str) -> bool:
-    """Stop a service, giving it time to save what it holds; whether it was running. The caller holds the lock."""
+def _last_words(log: Path) -> str:
+    """The last line of a log, as far as it is short enough to be read."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f": {lines[-1].strip()[:200]}" if lines else ""
+
+
+def stop(state: State, *names: str) -> list[str]:
+    """Stop services at once, giving them time to save what they hold; which of them were running.
+
+    The caller holds the state's lock.
+    """
     services = recorded(state)
-    service = services.pop(name, None)
-    process = service.process if service else None
-    if process:
-        _end(process)
-    if service:
-        _record(state, services)
-    return process is not None
+    running = {name: p for name in names if name in services and (p := services[name].process)}
+    _end(list(running.values()))
+    _record(state, {name: service for name, service in services.items() if name not in names})
+    return list(running)
 
 
-def _end(process: psutil.Process) -> None:
-    """End a process and its children, politely first."""
-    try:
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for survivor in alive:
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nothing listens on, all different, in the order of finding.
+
+    They lie below those that systems hand out for outgoing connections, so that a port which is kept for a later start
+    is likely to be free then.
+    """
+    found: dict[int, None] = {}
+    while len(found) < count:
+        port = 20000 + secrets.randbelow(10000)
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            found[port] = None
+    return list(found)
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    """End processes and their children, politely first."""
+    family: list[psutil.Process] = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += [process, *process.children(recursive=True)]
+            process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+    for survivor in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
             survivor.kill()
-        psutil.wait_procs(alive, timeout=STOP_SECONDS)
-    except psutil.NoSuchProcess:
-        pass
+    psutil.wait_procs(alive, timeout=STOP_SECONDS)
 
 
 def _record(state: State, services: Mapping[str, Service]) -> None:
@@ -149,9 +209,3 @@ def _record(state: State, services: Mapping[str, Service]) -> None:
         name: {"pid": s.pid, "created": s.created, "port": s.port, "log": str(s.log)} for name, s in services.items()
     }
     write_json(state.services, entries)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

@@ -49,6 +49,7 @@ class State:
                 self.locks,
                 self.temporary,
                 self.pulumi_home,
+                self.clusters,
             ):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -92,6 +93,11 @@ class State:
         return self.folder / "pulumi-home"
 
     @property
+    def clusters(self) -> Path:
+        """Control planes, a folder per cluster."""
+        return self.folder / "clusters"
+
+    @property
     def records(self) -> Path:
         """What the providers only record."""
         return self.folder / "recorded.json"
@@ -105,9 +111,7 @@ class State:
         """Encrypts secrets in the sandbox's stack state; made up once."""
         path = self.folder / "passphrase"
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(24))
+            write_private(path, secrets.token_urlsafe(24))
         return path.read_text()
 
     @contextmanager
@@ -168,6 +172,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SandboxError(f"reading {path}: it is not a JSON object; delete the file, or the sandbox's whole folder")
     return content
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a new file that only the user may read, not even for a moment another."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import sys
 import threading
 import types
 import typing
@@ -33,6 +34,13 @@ def input_types(token: str) -> Mapping[str, Any]:
 
 
 @cache
+def state_types(token: str) -> Mapping[str, Any]:
+    """Type of each output of a resource, inputs among them, by its camelCase name."""
+    module = sys.modules[_args_class(token).__module__]  # the class is private to it
+    return _types.input_type_types(getattr(module, f"_{token.rpartition(':')[2]}State"))
+
+
+@cache
 def required_inputs(token: str) -> frozenset[str]:
     """CamelCase names of the inputs that a resource cannot do without."""
     args = _args_class(token)
@@ -41,16 +49,35 @@ def required_inputs(token: str) -> frozenset[str]:
     return frozenset(names[name] for name in names if parameters[name].default is inspect.Parameter.empty)
 
 
+def has_class(token: str) -> bool:
+    """Whether the SDK has a class for a resource; it has none for custom resources of Kubernetes."""
+    try:
+        _args_class(token)
+    except ProviderError:
+        return False
+    return True
+
+
+@cache
 def _args_class(token: str) -> type:
     package, module, name = token.split(":")
-    module = module.partition("/")[0]
-    if module == "lambda":  # a keyword of Python
-        module = "lambda_"
     try:
         with IMPORTING:
-            return getattr(importlib.import_module(f"pulumi_{package}.{module}"), f"{name}Args")
+            sdk = importlib.import_module(f"pulumi_{package}{_submodule(package, module)}")
+            # Where there are both, the shorter is an object's within another resource.
+            return getattr(sdk, f"{name}InitArgs", None) or getattr(sdk, f"{name}Args")
     except (ImportError, AttributeError):
         raise ProviderError(f"the SDK has no resource {token}") from None
+
+
+def _submodule(package: str, module: str) -> str:
+    """Where in the package's SDK the types of a token's module are."""
+    name, _, rest = module.partition("/")
+    if name == "index":
+        return ""
+    if package == "kubernetes":  # there it is a group and a version, as in rbac.authorization.k8s.io/v1
+        return f".{name.partition('.')[0]}.{rest}"
+    return ".lambda_" if name == "lambda" else f".{name}"  # a keyword of Python
 
 
 def problems(token: str, inputs: Properties) -> list[tuple[str, str]]:
@@ -76,8 +103,11 @@ def _value_problems(path: str, value: object, annotation: Any) -> list[tuple[str
     if value == UNKNOWN or is_asset(value):
         return []
     origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        wanted = typing.get_args(annotation)
+        return [] if value in wanted else [(path, f"must be {' or '.join(map(repr, wanted))}, not {value!r}")]
     if origin in (typing.Union, types.UnionType):
-        options = [_value_problems(path, value, option) for option in _plain_options(annotation)]
+        options = [_value_problems(path, value, option) for option in plain_options(annotation)]
         return min(options, key=len, default=[])
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
@@ -105,7 +135,7 @@ def _value_problems(path: str, value: object, annotation: Any) -> list[tuple[str
     return []
 
 
-def _plain_options(annotation: Any) -> list[Any]:
+def plain_options(annotation: Any) -> list[Any]:
     """The plain types of an Input: what is awaited or an Output has the same plain type."""
     return [
         option

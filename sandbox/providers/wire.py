@@ -1,16 +1,17 @@
 """Between the engine's protobuf structures and plain Python values."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
-from pulumi.runtime.rpc import UNKNOWN
+from pulumi.runtime.rpc import UNKNOWN, is_rpc_secret, unwrap_rpc_secret
 
 from sandbox.providers.errors import ProviderError
 
 SIGNATURE_KEY = "4dabf18193072939515e22adb298388d"
-"""Marks a special value; the key and the two signatures below are part of Pulumi's provider protocol."""
+"""Marks a special value; the key and the signatures below are part of Pulumi's provider protocol."""
+SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 — not one itself
 ASSET_SIGNATURE = "c44067f5952c0a294b673a41bacd8c17"
 ARCHIVE_SIGNATURE = "0def7320c3a5731c473e5ecbe6d01bc7"
 
@@ -18,11 +19,16 @@ Properties = dict[str, Any]
 
 
 def from_struct(struct: struct_pb2.Struct) -> Properties:
-    """Plain values of a structure; whole numbers are ints, values not known yet stay UNKNOWN, nulls are left out."""
+    """Plain values of a structure; whole numbers are ints, values not known yet stay UNKNOWN, nulls are left out.
+
+    A provider's options have secrets marked, whatever it has said that it accepts; a resource's properties have not.
+    """
     return {key: _plain(value) for key, value in json_format.MessageToDict(struct).items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
+    if is_rpc_secret(value):
+        return _plain(unwrap_rpc_secret(value))
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items() if part is not None}
     if isinstance(value, list):
@@ -33,6 +39,14 @@ def _plain(value: Any) -> Any:
 def to_struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
     """The opposite of from_struct."""
     return json_format.ParseDict({k: v for k, v in values.items() if v is not None}, struct_pb2.Struct())
+
+
+def with_secrets(values: Mapping[str, Any], names: Collection[str]) -> Properties:
+    """The values with some of them marked as secret."""
+    return {
+        name: {SIGNATURE_KEY: SECRET_SIGNATURE, "value": value} if name in names and value != UNKNOWN else value
+        for name, value in values.items()
+    }
 
 
 def is_unknown(value: object) -> bool:

@@ -28,6 +28,8 @@ class Step(NamedTuple):
 class Sandbox:
     """The command line over one checkout and one state directory."""
 
+    timeout_seconds = TIMEOUT_SECONDS
+
     def __init__(self, checkout: Path, state: Path) -> None:
         self.checkout = checkout
         self.state = state
@@ -43,7 +45,7 @@ class Sandbox:
             cwd=self.checkout,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_SECONDS,
+            timeout=self.timeout_seconds,
             check=False,
         )
         assert done.returncode == expect, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
@@ -77,10 +79,10 @@ class Sandbox:
         """What `sandbox status` knows."""
         return json.loads(self.run("status", "--json").stdout)
 
-    def shell(self, script: str) -> subprocess.CompletedProcess[str]:
-        """Run shell lines with the sandbox's environment and this project's binaries."""
+    def shell(self, script: str, *env_arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run shell lines with the environment of `sandbox env` and this project's binaries."""
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        lines = f"set -euo pipefail\n{self.run('env').stdout}\n{script}"
+        lines = f"set -euo pipefail\n{self.run('env', *env_arguments).stdout}\n{script}"
         return subprocess.run(
             ["bash", "-c", lines], capture_output=True, text=True, env=environment, timeout=TIMEOUT_SECONDS, check=True
         )

@@ -13,6 +13,7 @@ import pytest
 from infra.settings import Settings
 from sandbox import emulator, services
 from sandbox.checkout import ROOT, stack_config
+from sandbox.control_plane import ControlPlanes
 from sandbox.providers.aws.provider import AwsProvider
 from sandbox.providers.server import serving
 from sandbox.state import State
@@ -57,6 +58,7 @@ def pulumi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulumi]:
         account_id=settings.account_id,
         region=settings.region,
         records_file=state.records,
+        planes=ControlPlanes(state),
         version="0.0.0",
     )
     with serving(provider) as port:

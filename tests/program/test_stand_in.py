@@ -1,84 +1,15 @@
 """The AWS stand-in behaves as the official provider does where a program could notice."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 import pytest
 
-from infra.settings import Settings
-from sandbox import emulator, services
-from sandbox.engine import Backends, Engine
 from sandbox.errors import SandboxError
-from sandbox.providers.aws.client import Aws
-from sandbox.state import State
-from sandbox.tools import TOOLS, find
-
-CONFIG: dict[str, Any] = {
-    "pyairtable:phase": 1,
-    "pyairtable:accountId": "123456789012",
-    "pyairtable:region": "us-east-1",
-    "pyairtable:monthlyBudgetUsd": 98,
-    "pyairtable:alertEmails": ["platform@example.com"],
-}
-SETTINGS = Settings.from_config("dev", CONFIG)
-
-
-class Cloud:
-    """An emulator, and programs of the tests' own that are deployed into it, a stack each."""
-
-    def __init__(self, state: State, endpoint: str) -> None:
-        self.state = state
-        self.endpoint = endpoint
-        self.lines: list[str] = []
-
-    def engine(self, stack: str, program: Callable[[aws.Provider], object], account_id: str = "123456789012") -> Engine:
-        """An engine that runs a program, which is given the provider to use."""
-
-        def run() -> None:
-            program(
-                aws.Provider(
-                    "aws", region="us-east-1", allowed_account_ids=[account_id], default_tags={"tags": {"Stack": stack}}
-                )
-            )
-
-        return Engine(self.state, find(TOOLS["pulumi"]), stack, echo=self.lines.append, program=run)
-
-    def preview(self, stack: str, program: Callable[[aws.Provider], object], **options: Any) -> str:
-        """Preview a program; what the engine printed."""
-        return self._do("preview", stack, program, **options)
-
-    def up(self, stack: str, program: Callable[[aws.Provider], object], **options: Any) -> str:
-        """Deploy a program; what the engine printed."""
-        return self._do("up", stack, program, **options)
-
-    def refresh(self, stack: str, program: Callable[[aws.Provider], object]) -> str:
-        """Refresh a program's stack; what the engine printed."""
-        return self._do("refresh", stack, program)
-
-    def resource(self, stack: str, name: str) -> dict[str, Any]:
-        """A resource in a stack's state."""
-        resources = self.engine(stack, lambda _: None).deployment()["resources"]
-        return next(resource for resource in resources if resource["urn"].endswith(f"::{name}"))
-
-    def _do(self, what: str, stack: str, program: Callable[[aws.Provider], object], **options: Any) -> str:
-        self.lines.clear()
-        engine = self.engine(stack, program, **options)
-        getattr(engine, what)(CONFIG, SETTINGS, Backends(aws_endpoint=self.endpoint, log_hint=" (logs)"))
-        return "\n".join(self.lines)
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    state = State(tmp_path_factory.mktemp("state"))
-    state.prepare()
-    with state.locked():
-        service = emulator.ensure(state)
-    yield Cloud(state, emulator.endpoint(service))
-    with state.locked():
-        services.stop(state, emulator.NAME)
+from tests.program.cloud import Cloud, raw
 
 
 def topic(name: str, **properties: Any) -> Callable[[aws.Provider], object]:
@@ -102,13 +33,6 @@ def budget(**changes: Any) -> Callable[[aws.Provider], object]:
     return lambda provider: aws.budgets.Budget("budget", **properties, opts=pulumi.ResourceOptions(provider=provider))
 
 
-def raw(type: str, properties: dict[str, Any]) -> Callable[[aws.Provider], object]:
-    """A program of one resource that no SDK class stands before."""
-    return lambda provider: pulumi.CustomResource(
-        type, "raw", properties, opts=pulumi.ResourceOptions(provider=provider)
-    )
-
-
 REFUSED: dict[str, tuple[Callable[[aws.Provider], object], str]] = {
     "a misspelt property": (
         raw("aws:sns/topic:Topic", {"name": "x", "displayNmae": "y"}),
@@ -126,8 +50,8 @@ REFUSED: dict[str, tuple[Callable[[aws.Provider], object], str]] = {
     "a value that breaks the API's pattern": (budget(limit_amount="a lot"), "'a lot' does not match"),
     "a name that is too long": (budget(name="b" * 101), "101 long is more than 100"),
     "a type that nobody implements": (
-        raw("aws:s3/bucket:Bucket", {"bucket": "x"}),
-        "the sandbox has no stand-in for aws:s3/bucket:Bucket; add a handler to sandbox/providers/aws/table.py",
+        raw("aws:sqs/queue:Queue", {"name": "x"}),
+        "the sandbox has no stand-in for aws:sqs/queue:Queue; add a handler to sandbox/providers/aws/table.py",
     ),
     "a type that does not exist": (
         raw("aws:sns/topik:Topik", {}),
@@ -239,7 +163,7 @@ def test_a_change_by_hand_is_found_by_a_refresh_and_put_right_by_the_next_up(clo
     program = topic("drift", display_name="ours")
     cloud.up("drift", program)
     arn = cloud.resource("drift", "topic")["id"]
-    client = _client(cloud, "sns")
+    client = cloud.client("sns")
     client.set_topic_attributes(TopicArn=arn, AttributeName="DisplayName", AttributeValue="theirs")
     assert "1 updated" in cloud.refresh("drift", program)
     assert "1 updated" in cloud.up("drift", program)
@@ -251,7 +175,7 @@ def test_a_resource_that_is_half_made_is_taken_back(cloud: Cloud) -> None:
     retention = raw("aws:cloudwatch/logGroup:LogGroup", {"name": "half", "retentionInDays": 2})
     with pytest.raises(SandboxError):
         cloud.up("half", retention)
-    assert _client(cloud, "logs").describe_log_groups(logGroupNamePrefix="half")["logGroups"] == []
+    assert cloud.client("logs").describe_log_groups(logGroupNamePrefix="half")["logGroups"] == []
 
 
 def test_errors_name_the_resource_and_the_logs(cloud: Cloud) -> None:
@@ -262,7 +186,3 @@ def test_errors_name_the_resource_and_the_logs(cloud: Cloud) -> None:
     assert "creating aws:lambda/permission:Permission raw: " in "\n".join(cloud.lines)
     assert "(logs)" in "\n".join(cloud.lines)
     assert "creating aws:lambda/permission:Permission raw" in (cloud.state.logs / "providers.log").read_text()
-
-
-def _client(cloud: Cloud, service: str) -> Any:
-    return Aws(cloud.endpoint, "123456789012", "us-east-1").client(service)

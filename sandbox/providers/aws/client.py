@@ -25,6 +25,9 @@ class RequestIsValidError(Exception):
     """Raised in place of sending by clients of a dry run."""
 
 
+SURROGATES = (r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF")
+"""All characters beyond 16 bits, as Java's patterns write them, and as Python's do."""
+
 NOTHING_OF_THE_USERS = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -64,13 +67,18 @@ class Aws:
                 self._clients[service] = client
             return self._clients[service]
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether this thread is in a dry run, in which no question is answered."""
+        return getattr(self._local, "dry", False)
+
     def dry_run(self, call: Callable[[], object]) -> None:
         """Check the first request that `call` would send, and send nothing. Within another dry run, that one ends.
 
         Raises:
             ProviderError: the request breaks the service's model.
         """
-        if getattr(self._local, "dry", False):
+        if self.is_dry:
             call()
             return
         self._local.dry = True
@@ -87,7 +95,7 @@ class Aws:
             broken = [*_type_problems(params, shape), *constraint_problems(params, shape, "")]
             if broken:
                 raise ProviderError(f"{model.service_model.service_id} {model.name} would refuse {'; '.join(broken)}")
-        if getattr(self._local, "dry", False):
+        if self.is_dry:
             raise RequestIsValidError
 
 
@@ -121,7 +129,7 @@ def _own_problems(value: Any, shape: Any, path: str) -> Iterator[str]:
     enum = getattr(shape, "enum", [])
     if enum and isinstance(value, str) and value not in enum:
         yield f"{path}: {value!r} is not one of {', '.join(enum)}"
-    pattern = shape.metadata.get("pattern")
+    pattern = shape.metadata.get("pattern", "").replace(*SURROGATES)
     # Some models carry Java's own syntax, which the regex module reads and the standard one does not.
     if pattern and isinstance(value, str) and not regex.search(pattern, value, regex.V0 | regex.DOTALL):
         yield f"{path}: {value!r} does not match {pattern}"

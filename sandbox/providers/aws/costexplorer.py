@@ -1,18 +1,16 @@
-"""AWS Cost Explorer, which the emulator lacks: requests are checked against the service's model, then recorded."""
+"""AWS Cost Explorer, which the emulator lacks."""
 
 import json
 import uuid
-from abc import abstractmethod
 from typing import Any, ClassVar
 
-from sandbox.providers.aws.client import Aws
-from sandbox.providers.aws.handler import Handler, pascal
-from sandbox.providers.records import Records
+from sandbox.providers.aws.handler import pascal
+from sandbox.providers.aws.recorded import Recorded
 from sandbox.providers.wire import Properties
 
 
-class Recorded(Handler):
-    """A type that exists in the provider's own store only; the id is the ARN."""
+class _CostExplorer(Recorded):
+    """The id is the ARN."""
 
     service = "ce"
     replace_on = frozenset({"name"})
@@ -21,39 +19,15 @@ class Recorded(Handler):
     noun: ClassVar[str]
     """Kind of resource in the ARN."""
 
-    def __init__(self, aws: Aws, records: Records) -> None:
-        super().__init__(aws)
-        self.records = records
-
-    @abstractmethod
-    def request(self, inputs: Properties) -> None:
-        """Send what AWS would be sent to create it; only ever called in a dry run."""
-
-    def create(self, inputs: Properties) -> str:
-        self.aws.dry_run(lambda: self.request(inputs))
-        arn = f"arn:aws:ce::{self.aws.account_id}:{self.noun}/{uuid.uuid4()}"
-        self.records.put(self.type, arn, inputs)
-        return arn
+    def new_id(self, inputs: Properties) -> str:
+        return f"arn:aws:ce::{self.aws.account_id}:{self.noun}/{uuid.uuid4()}"
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
-        recorded = self.records.get(self.type, id)
+        recorded = super().read(id, inputs)
         return None if recorded is None else {**recorded, "arn": id}
 
-    def update(self, id: str, old: Properties, new: Properties) -> None:
-        self.aws.dry_run(lambda: self.request(new))
-        self.records.put(self.type, id, new)
 
-    def delete(self, id: str, state: Properties) -> None:
-        self.records.remove(self.type, id)
-
-    def find(self, inputs: Properties) -> str | None:
-        for arn, recorded in self.records.of_type(self.type).items():
-            if recorded.get("name") == inputs.get("name"):
-                return arn
-        return None
-
-
-class AnomalyMonitor(Recorded):
+class AnomalyMonitor(_CostExplorer):
     """aws:costexplorer/anomalyMonitor:AnomalyMonitor."""
 
     type = "aws:costexplorer/anomalyMonitor:AnomalyMonitor"
@@ -77,7 +51,7 @@ class AnomalyMonitor(Recorded):
         return monitor
 
 
-class AnomalySubscription(Recorded):
+class AnomalySubscription(_CostExplorer):
     """aws:costexplorer/anomalySubscription:AnomalySubscription."""
 
     type = "aws:costexplorer/anomalySubscription:AnomalySubscription"

@@ -1,7 +1,28 @@
 """AWS IAM."""
 
 from sandbox.providers.aws.handler import Handler, TagApi, absent, policy_text
+from sandbox.providers.errors import ProviderError
 from sandbox.providers.wire import Properties
+
+OF_AWS = "arn:aws:iam::aws:policy/"
+MANAGED_POLICIES = frozenset(
+    OF_AWS + name
+    for name in (
+        "AmazonEC2ContainerRegistryPullOnly",
+        "AmazonEC2ContainerRegistryReadOnly",
+        "AmazonEKSClusterPolicy",
+        "AmazonEKSServicePolicy",
+        "AmazonEKSVPCResourceController",
+        "AmazonEKSWorkerNodeMinimalPolicy",
+        "AmazonEKSWorkerNodePolicy",
+        "AmazonEKS_CNI_Policy",
+        "AmazonSSMManagedInstanceCore",
+        "CloudWatchAgentServerPolicy",
+        "service-role/AWSLambdaBasicExecutionRole",
+        "service-role/AmazonEBSCSIDriverPolicy",
+    )
+)
+"""Policies of AWS's own that the stand-in knows: the emulator attaches any ARN, AWS only those that exist."""
 
 
 class Role(Handler):
@@ -85,3 +106,38 @@ class RolePolicy(Handler):
 
     def find(self, inputs: Properties) -> str | None:
         return self.find_by_read(f"{inputs['role']}:{inputs['name']}")
+
+
+class RolePolicyAttachment(Handler):
+    """aws:iam/rolePolicyAttachment:RolePolicyAttachment; the id is `role/policy ARN`."""
+
+    type = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
+    supported = frozenset({"role", "policyArn"})
+    service = "iam"
+    replace_on = frozenset({"role", "policyArn"})
+
+    def create(self, inputs: Properties) -> str:
+        role, arn = inputs["role"], inputs["policyArn"]
+        if arn.startswith(OF_AWS) and arn not in MANAGED_POLICIES:
+            raise ProviderError(
+                f"NoSuchEntity: Policy {arn} does not exist or is not attachable, as far as the stand-in knows; if AWS "
+                "has it, add it to sandbox/providers/aws/iam.py"
+            )
+        self.client.attach_role_policy(RoleName=role, PolicyArn=arn)
+        return f"{role}/{arn}"
+
+    def read(self, id: str, inputs: Properties) -> Properties | None:
+        role, _, arn = id.partition("/")
+        answer = absent(lambda: self.client.list_attached_role_policies(RoleName=role), "NoSuchEntity")
+        attached = [policy["PolicyArn"] for policy in answer["AttachedPolicies"]] if answer else []
+        return {"role": role, "policyArn": arn} if arn in attached else None
+
+    def update(self, id: str, old: Properties, new: Properties) -> None:
+        raise AssertionError("every property of an attachment is in replace_on")
+
+    def delete(self, id: str, state: Properties) -> None:
+        role, _, arn = id.partition("/")
+        self.client.detach_role_policy(RoleName=role, PolicyArn=arn)
+
+    def find(self, inputs: Properties) -> str | None:
+        return self.find_by_read(f"{inputs['role']}/{inputs['policyArn']}")

@@ -13,7 +13,7 @@ class Key(Handler):
     supported = frozenset({"description", "policy", "enableKeyRotation", "deletionWindowInDays"})
     service = "kms"
     defaults: ClassVar[Properties] = {"enableKeyRotation": False}
-    computed = ("arn", "keyId")
+    computed = ("arn", "keyId", "policy")
     tag_api = TagApi(
         service="kms", target="KeyId", list_call="list_resource_tags", key="TagKey", value="TagValue", keys="TagKeys"
     )
@@ -47,7 +47,7 @@ class Key(Handler):
         client = self.client
         if old.get("description") != new.get("description"):
             client.update_key_description(KeyId=id, Description=new.get("description", ""))
-        if old.get("policy") != new.get("policy"):
+        if "policy" in new and old.get("policy") != new["policy"]:
             client.put_key_policy(KeyId=id, PolicyName="default", Policy=new["policy"])
         if old.get("enableKeyRotation", False) != new.get("enableKeyRotation", False):
             (client.enable_key_rotation if new.get("enableKeyRotation") else client.disable_key_rotation)(KeyId=id)

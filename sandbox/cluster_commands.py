@@ -1,0 +1,162 @@
+"""Commands that work on a stack's cluster: whether everything fits, load on a service, the loss of a node."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra.naming import PROJECT
+from sandbox import checkout
+from sandbox.control_plane import ControlPlane, ControlPlanes
+from sandbox.errors import SandboxError
+from sandbox.kubernetes_api import KubernetesApi, KubernetesApiError
+from sandbox.options import Duration, Share, last_stack, open_state, stack_option, state_dir_option
+from sandbox.state import State
+
+if TYPE_CHECKING:
+    from sandbox import fit as fitting
+
+DOES_NOT_FIT = 3
+
+
+@click.command(epilog="Example: sandbox fit --stack dev --json | jq -r .[].pod")
+@stack_option(required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print a list of {pod, node, resource}: what does not fit.")
+@state_dir_option
+def fit(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
+    """Ask the real scheduler whether every pod fits the nodes, also during the largest rolling update.
+
+    Exits with 3 if something does not, and names the pod, the node that comes closest, and what that lacks.
+    """
+    api = _cluster(state_dir, stack)
+    from sandbox import fit as fitting  # this and what the other commands import takes half a second
+
+    report = fitting.check(api)
+    if as_json:
+        click.echo(json.dumps([misfit.as_json() for misfit in report.misfits], indent=2))
+    else:
+        _print_report(report)
+    if report.misfits:
+        click.get_current_context().exit(DOES_NOT_FIT)
+
+
+@click.command(epilog="Example: sandbox load auth-service --cpu 200% --for 3m")
+@click.argument("service")
+@click.option(
+    "--cpu", type=Share(), required=True, help="Load as a share of one replica's CPU request; the replicas share it."
+)
+@click.option("--for", "seconds", type=Duration(), help="How long, such as 90s or 2m; until Ctrl-C when absent.")
+@click.option("--namespace", default=PROJECT, show_default=True, help="Namespace of the service.")
+@stack_option(required=False)
+@state_dir_option
+def load(
+    *, service: str, cpu: Decimal, seconds: float | None, namespace: str, stack: str | None, state_dir: Path | None
+) -> None:
+    """Let the pods of SERVICE use CPU, so that its autoscaler adds replicas; then take the load off again."""
+    api = _cluster(state_dir, stack)
+    from sandbox.load import Load
+
+    Load(api, namespace, service, cpu).run(seconds)
+
+
+@click.group()
+def node() -> None:
+    """Lose a node and see what becomes of its pods. `sandbox status` lists the nodes."""
+
+
+@node.command(epilog="Example: sandbox node interrupt ip-10-0-0-23.ec2.internal --stack dev")
+@click.argument("name")
+@stack_option(required=False)
+@state_dir_option
+def interrupt(name: str, stack: str | None, state_dir: Path | None) -> None:
+    """Lose the node NAME with a spot interruption notice: a replacement joins, it is drained and removed."""
+    api = _cluster(state_dir, stack)
+    from sandbox import nodes
+
+    nodes.interrupt(api, name)
+    click.echo(f"{name} is gone; see where its pods are: kubectl get pods -A -o wide")
+
+
+@node.command(epilog="Example: sandbox node kill ip-10-0-0-23.ec2.internal --stack dev")
+@click.argument("name")
+@stack_option(required=False)
+@state_dir_option
+def kill(name: str, stack: str | None, state_dir: Path | None) -> None:
+    """Lose the node NAME without notice: Kubernetes finds out after 50 s, and takes its pods away a minute later."""
+    api = _cluster(state_dir, stack)
+    from sandbox import nodes
+
+    nodes.kill(api, name)
+    click.echo(f"{name} is gone; see where its pods are: kubectl get pods -A -o wide")
+
+
+def cluster_status(state: State, plane: ControlPlane) -> dict[str, Any]:
+    """What `sandbox status` tells about a cluster."""
+    missing = ControlPlanes(state).missing(plane)
+    return {
+        "cluster": plane.cluster,
+        "url": plane.url,
+        "kubeconfig": str(plane.kubeconfig),
+        "running": not missing,
+        "missing": list(missing),
+        "nodes": [] if missing else _nodes(plane),
+    }
+
+
+def print_cluster(cluster: dict[str, Any]) -> None:
+    """Tell about a cluster, a line for it and one for each node."""
+    if cluster["running"]:
+        runs = f"runs on {cluster['url']}; KUBECONFIG={cluster['kubeconfig']}"
+    else:
+        runs = f"stopped: {', '.join(cluster['missing'])}"
+    click.echo(f"cluster {cluster['cluster']} {runs}")
+    for node in cluster["nodes"]:
+        click.echo(
+            f"{'':16} {node['name']}  {node['group']}  {node['instance_type']}  {node['zone']}  {node['status']}"
+        )
+
+
+def _nodes(plane: ControlPlane) -> list[dict[str, str]]:
+    from sandbox import nodes
+
+    try:
+        return [nodes.describe(node) for node in KubernetesApi(plane.kubeconfig).list("v1", "Node")]
+    except KubernetesApiError:
+        return []  # it is about to start or to end
+
+
+def _cluster(state_dir: Path | None, stack: str | None) -> KubernetesApi:
+    """The API server of a stack's cluster, started if it was stopped."""
+    state = open_state(state_dir)
+    name = stack or last_stack(state)
+    _, settings = checkout.effective(state, name, None)
+    planes = ControlPlanes(state)
+    if planes.find(settings.names.prefix) is None:
+        raise SandboxError(
+            f"looking for the cluster of {name}: there is none; deploy it: sandbox up --stack {name} --phase 2"
+        )
+    return KubernetesApi(planes.ensure(settings.names.prefix).kubeconfig)
+
+
+def _print_report(report: "fitting.Report") -> None:
+    for share in report.shares:
+        cpu, memory = (_percent(share, resource) for resource in ("cpu", "memory"))
+        pods = f"{share.requested.get('pods', 0)} of {share.allocatable.get('pods', 0)} pods"
+        click.echo(f"{share.node or 'all nodes':<36} requested: CPU {cpu:>4}, memory {memory:>4}, {pods}")
+    for surge in report.surges:
+        click.echo(f"rolling update of {surge.name}: {surge.pods} more {'pod' if surge.pods == 1 else 'pods'}")
+    if not report.misfits:
+        click.echo("every pod fits")
+        return
+    width = max(len(misfit.pod) for misfit in report.misfits)
+    click.echo()
+    click.echo(f"{'does not fit':<{width}}  {'closest node':<36}  lacks")
+    for misfit in report.misfits:
+        click.echo(f"{misfit.pod:<{width}}  {misfit.node or '-':<36}  {misfit.resource}")
+
+
+def _percent(share: "fitting.Share", resource: str) -> str:
+    has = share.allocatable.get(resource)
+    return f"{share.requested.get(resource, Decimal(0)) / has:.0%}" if has else "-"

@@ -1,0 +1,1 @@
+"""The stand-in for pulumi-kubernetes, over the sandbox's control planes."""

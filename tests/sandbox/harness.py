@@ -1,0 +1,141 @@
+"""A stack deployed into a sandbox with a control plane, and questions to its API server."""
+
+import json
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sandbox.checkout import ROOT
+from sandbox.control_plane import ControlPlanes
+from sandbox.kubernetes_api import KubernetesApi, Manifest
+from sandbox.state import State
+from tests.program.harness import Sandbox
+
+WAIT_SECONDS = 120
+
+
+class Cluster(Sandbox):
+    """One stack of a sandbox, with its cluster."""
+
+    timeout_seconds = 600  # an `up` from nothing makes a few hundred objects, on a machine that others use too
+
+    def __init__(self, checkout: Path, state: Path, stack: str) -> None:
+        super().__init__(checkout, state)
+        self.stack = stack
+        self.printed: list[str] = []
+        """What each up has said."""
+
+    def up(self, phase: int, *arguments: str, expect: int = 0) -> str:
+        """Deploy the stack at a phase; what was printed."""
+        done = self.run("up", "--stack", self.stack, "--phase", str(phase), *arguments, expect=expect)
+        self.printed.append(done.stdout + done.stderr)
+        return self.printed[-1]
+
+    def kubectl(self, arguments: str) -> str:
+        """What kubectl prints, warnings included."""
+        done = self.shell(f"kubectl {arguments}", "--stack", self.stack)
+        return done.stdout + done.stderr
+
+    @property
+    def api(self) -> KubernetesApi:
+        """The API server, asked as its administrator."""
+        plane = ControlPlanes(State(self.state)).find(f"pyairtable-{self.stack}")
+        assert plane, f"the stack {self.stack} has no control plane"
+        return KubernetesApi(plane.kubeconfig)
+
+    def pods(self, app: str = "") -> list[Manifest]:
+        """Pods of the namespace that are not on their way out, of one app or of all."""
+        found = self.api.list("v1", "Pod", namespace="pyairtable", label_selector=f"app={app}" if app else None)
+        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+    def nodes(self) -> list[Manifest]:
+        """Nodes of the cluster."""
+        return self.api.list("v1", "Node")
+
+    def not_running(self) -> list[str]:
+        """Pods of the whole cluster that are not ready, with what they are instead."""
+        return [
+            f"{pod['metadata']['namespace']}/{pod['metadata']['name']} {pod['status'].get('phase')}"
+            for pod in self.api.list("v1", "Pod")
+            if not is_ready(pod)
+        ]
+
+    def node_of(self, app: str) -> Manifest:
+        """The node on which an app's only pod runs."""
+        (pod,) = self.pods(app)
+        (node,) = (node for node in self.nodes() if name_of(node) == pod["spec"]["nodeName"])
+        return node
+
+    def states(self) -> list[Manifest]:
+        """The resources in the stack's state."""
+        deployment = self.engine_state().get("checkpoint", {}).get("latest") or {}
+        return deployment.get("resources", [])
+
+    def engine_state(self) -> dict[str, Any]:
+        """The stack's file in the engine's backend."""
+        return json.loads((self.state / f"backend/.pulumi/stacks/pyairtable/{self.stack}.json").read_text())
+
+    def services(self) -> list[dict[str, Any]]:
+        """The services of the committed stack file."""
+        content = yaml.safe_load((self.checkout / f"Pulumi.{self.stack}.yaml").read_text())
+        return content["config"]["pyairtable:services"]
+
+    def override(self, key: str, value: object) -> None:
+        """Set a key of the sandbox's own config of the stack."""
+        self.run("config", "set", "--stack", self.stack, key, json.dumps(value))
+
+    def compute_left(self) -> dict[str, list[str]]:
+        """What the emulator still holds of the services that only phase 2 uses; empty when it is nothing."""
+        ec2, own = self.aws("ec2"), [{"Name": "tag:Stack", "Values": [self.stack]}]
+        clusters = self.aws("eks").list_clusters()["clusters"]
+        listed: dict[str, list[str]] = {
+            "clusters": clusters,
+            "networks": [vpc["VpcId"] for vpc in ec2.describe_vpcs(Filters=own)["Vpcs"]],
+            "subnets": [subnet["SubnetId"] for subnet in ec2.describe_subnets(Filters=own)["Subnets"]],
+            "addresses": [address["AllocationId"] for address in ec2.describe_addresses()["Addresses"]],
+            "volumes": [volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]],
+            "launch templates": [t["LaunchTemplateName"] for t in ec2.describe_launch_templates()["LaunchTemplates"]],
+            "buckets": [bucket["Name"] for bucket in self.aws("s3").list_buckets()["Buckets"]],
+            "groups": [
+                group["AutoScalingGroupName"]
+                for group in self.aws("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+            ],
+            "balancers": [b["LoadBalancerName"] for b in self.aws("elbv2").describe_load_balancers()["LoadBalancers"]],
+        }
+        return {kind: items for kind, items in listed.items() if items}
+
+
+@contextmanager
+def running(stack: str, state: Path) -> Generator[Cluster]:
+    """A stack in a sandbox of its own over this checkout, which is stopped at the end."""
+    cluster = Cluster(ROOT, state, stack)
+    with cluster.stopping():
+        yield cluster
+
+
+def is_ready(thing: Manifest) -> bool:
+    """Whether a node or pod says that it is ready."""
+    conditions = thing.get("status", {}).get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def name_of(thing: Manifest) -> str:
+    """The name of an object."""
+    return thing["metadata"]["name"]
+
+
+def label(thing: Manifest, name: str) -> str:
+    """A label of an object."""
+    return thing["metadata"].get("labels", {}).get(name, "")
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until a condition holds; fail, saying which, when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.2)

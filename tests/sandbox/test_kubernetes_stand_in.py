@@ -1,0 +1,381 @@
+"""The Kubernetes stand-in, between the real engine and a real API server, behaves as the official provider does."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pulumi
+import pytest
+
+from sandbox import checkout, nodes
+from sandbox.control_plane import ControlPlane, ControlPlanes
+from sandbox.engine import Backends, Engine, Target
+from sandbox.errors import SandboxError
+from sandbox.kubernetes_api import KubernetesApi, Manifest
+from sandbox.state import State
+from sandbox.tools import TOOLS, find
+
+NAMESPACE = "workshop"
+NODE = nodes.NodeGroup(
+    cluster="workshop",
+    name="workers",
+    capacity_type="SPOT",
+    instance_types=("t3.medium",),
+    zones=("us-east-1a",),
+    desired=1,
+)
+
+Objects = Mapping[str, tuple[str, Manifest]]
+"""Type and inputs of resources by logical name."""
+
+
+class Workshop:
+    """A control plane, and programs of the tests' own that are deployed into it, a stack each."""
+
+    def __init__(self, state: State, plane: ControlPlane) -> None:
+        self.api = KubernetesApi(plane.kubeconfig)
+        self.printed = ""
+        self._state = state
+        self._plane = plane
+        config, settings = checkout.effective(state, "dev", 2)
+        backends = Backends(aws_endpoint="http://127.0.0.1:1", log_hint=" (logs)")  # no program here asks AWS
+        self._target = Target(config=config, settings=settings, backends=backends)
+
+    def up(self, stack: str, objects: Objects, **options: Any) -> str:
+        """Deploy resources; what the engine printed."""
+        return self._do("up", stack, objects, **options)
+
+    def preview(self, stack: str, objects: Objects, **options: Any) -> str:
+        """Preview resources; what the engine printed."""
+        return self._do("preview", stack, objects, **options)
+
+    def refresh(self, stack: str, objects: Objects) -> str:
+        """Refresh a stack; what the engine printed."""
+        return self._do("refresh", stack, objects)
+
+    def destroy(self, stack: str) -> str:
+        """Delete a stack's resources; what the engine printed."""
+        return self._do("destroy", stack, {})
+
+    def state(self, stack: str, name: str) -> dict[str, Any]:
+        """A resource in a stack's state."""
+        resources = self._engine(stack, lambda: None, []).deployment()["resources"]
+        return next(resource for resource in resources if resource["urn"].endswith(f"::{name}"))
+
+    def get(self, kind: str, name: str, api_version: str = "v1") -> Manifest:
+        """An object of the namespace."""
+        live = self.api.get(api_version, kind, name, NAMESPACE)
+        assert live, f"there is no {kind} {name}"
+        return live
+
+    def _do(self, what: str, stack: str, objects: Objects, ignore: Mapping[str, list[str]] | None = None) -> str:
+        def program() -> None:
+            from pulumi_kubernetes import Provider
+
+            # The sandbox uses nothing of it but the address.
+            kubeconfig = pulumi.Output.secret(self._plane.kubeconfig.read_text())
+            cluster = Provider(
+                "cluster",
+                kubeconfig=kubeconfig,
+                cluster_identifier="workshop",
+                enable_config_map_mutable=True,
+                enable_secret_mutable=True,
+            )
+            made: list[pulumi.Resource] = []
+            for name, (type, inputs) in objects.items():
+                options = pulumi.ResourceOptions(
+                    provider=cluster, depends_on=made[:], ignore_changes=(ignore or {}).get(name)
+                )
+                secret = {key: pulumi.Output.secret(inputs[key]) for key in ("data", "stringData") if key in inputs}
+                made.append(pulumi.CustomResource(type, name, {**inputs, **secret}, options))
+
+        lines: list[str] = []
+        try:
+            getattr(self._engine(stack, program, lines), what)(self._target)
+        finally:
+            self.printed = "\n".join(lines)
+        return self.printed
+
+    def _engine(self, stack: str, program: Callable[[], None], lines: list[str]) -> Engine:
+        return Engine(self._state, find(TOOLS["pulumi"]), stack, echo=lines.append, program=program)
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    state = State(tmp_path_factory.mktemp("state"))
+    state.prepare()
+    planes = ControlPlanes(state)
+    try:
+        made = Workshop(state, planes.ensure("workshop"))
+        nodes.settle(made.api, NODE)
+        made.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        yield made
+    finally:
+        planes.stop()
+
+
+def manifest(kind: str, name: str, api_version: str = "v1", **rest: Any) -> tuple[str, Manifest]:
+    """A resource of the namespace."""
+    metadata = {"name": name, "namespace": NAMESPACE, **rest.pop("metadata", {})}
+    group = api_version if "/" in api_version else f"core/{api_version}"
+    return f"kubernetes:{group}:{kind}", {"apiVersion": api_version, "kind": kind, "metadata": metadata, **rest}
+
+
+def config_map(name: str, **data: str) -> tuple[str, Manifest]:
+    """A ConfigMap."""
+    return manifest("ConfigMap", name, data=data)
+
+
+def deployment(name: str, memory: str = "32Mi", app: str = "", **rest: Any) -> tuple[str, Manifest]:
+    """A Deployment, which spells some values otherwise than the API server does."""
+    labels = {"app": app or name}
+    container = {
+        "name": "app",
+        "image": "example.com/app:v1",
+        "env": [{"name": "EMPTY", "value": ""}],
+        "resources": {"requests": {"cpu": "0.01", "memory": memory}},
+    }
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"selector": {"matchLabels": labels}, "template": template, **rest.pop("spec", {})}
+    return manifest("Deployment", name, "apps/v1", spec=spec, **rest)
+
+
+def base64_of(text: str) -> str:
+    """Text as a Secret holds it."""
+    return base64.b64encode(text.encode()).decode()
+
+
+def test_what_is_deployed_stays_as_it_is(workshop: Workshop) -> None:
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "static",
+        "volumeName": "workshop-data",
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    volume = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "static",
+        "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-1"},
+    }
+    schema = {"type": "object", "x_kubernetes_preserve_unknown_fields": True}
+    definition = {
+        "group": "example.org",
+        "scope": "Namespaced",
+        "names": {"plural": "things", "singular": "thing", "kind": "Thing"},
+        "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+    }
+    identity: Manifest = {"name": "things.example.org"}
+    objects: Objects = {
+        "definition": (
+            "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition",
+            {
+                "apiVersion": "apiextensions.k8s.io/v1",
+                "kind": "CustomResourceDefinition",
+                "metadata": identity,
+                "spec": definition,
+            },
+        ),
+        "thing": manifest("Thing", "first", "example.org/v1", spec={"anything": [1, 2]}),
+        "volume": (
+            "kubernetes:core/v1:PersistentVolume",
+            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "workshop-data"}, "spec": volume},
+        ),
+        "claim": manifest("PersistentVolumeClaim", "data", spec=claim),
+        "secret": manifest("Secret", "credentials", stringData={"password": "hidden words"}),
+        "app": deployment("steady"),
+        "service": manifest("Service", "steady", spec={"selector": {"app": "steady"}, "ports": [{"port": 80}]}),
+        "cron": manifest(
+            "CronJob",
+            "nightly",
+            "batch/v1",
+            spec={
+                "schedule": "0 3 * * *",
+                "jobTemplate": {
+                    "spec": {
+                        "template": {"spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}}
+                    }
+                },
+            },
+        ),
+    }
+    assert "created" in workshop.up("steady", objects)
+    assert workshop.state("steady", "claim")["outputs"]["status"]["phase"] == "Bound"
+    assert workshop.state("steady", "app")["outputs"]["status"]["readyReplicas"] == 1
+    assert "10 unchanged" in workshop.up("steady", objects)
+    assert "10 unchanged" in workshop.refresh("steady", objects)
+    assert "10 unchanged" in workshop.preview("steady", objects)
+    deployment_text = json.dumps(workshop.state("steady", "secret"))
+    assert "hidden words" not in deployment_text
+    assert base64_of("hidden words") not in deployment_text
+    workshop.destroy("steady")
+    for kind in ("Secret", "Service", "PersistentVolumeClaim"):
+        assert workshop.api.list("v1", kind, namespace=NAMESPACE) == []
+    assert not workshop.api.list("v1", "Pod", namespace=NAMESPACE)
+
+
+def test_a_preview_of_what_the_same_up_will_make_works_without_it(workshop: Workshop) -> None:
+    elsewhere = {"name": "x", "namespace": "not-yet"}
+    objects: Objects = {
+        "namespace": (
+            "kubernetes:core/v1:Namespace",
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "not-yet"}},
+        ),
+        "map": ("kubernetes:core/v1:ConfigMap", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": elsewhere}),
+        "thing": (
+            "kubernetes:example.com/v1:Gadget",
+            {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": elsewhere},
+        ),
+    }
+    assert "5 to create" in workshop.preview("later", objects)
+
+
+REFUSED: dict[str, tuple[tuple[str, Manifest], str]] = {
+    "a misspelt property": (deployment("x", spec={"replica": 1}), "DeploymentSpec has no property replica"),
+    "a value that the API server refuses": (
+        deployment("x", spec={"strategy": {"type": "Slowly"}}),
+        'spec.strategy: Unsupported value: {"Type":"Slowly"',
+    ),
+    "a name that is none": (manifest("ConfigMap", "Not_A_Name"), "a lowercase RFC 1123 subdomain must consist of"),
+    "an object without a name": (
+        ("kubernetes:core/v1:ConfigMap", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}}),
+        "the sandbox wants metadata.name given",
+    ),
+    "a chart that nobody stands for": (
+        (
+            "kubernetes:helm.sh/v3:Release",
+            {"chart": "nginx", "name": "n", "namespace": NAMESPACE, "version": "1", "compat": "true"},
+        ),
+        "the sandbox has no stand-in for the chart nginx",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_preview_refuses(workshop: Workshop, case: str) -> None:
+    inputs, message = REFUSED[case]
+    with pytest.raises(SandboxError):
+        workshop.preview("refused", {"it": inputs})
+    assert message in workshop.printed
+
+
+def test_warnings_of_the_api_server_reach_the_user(workshop: Workshop) -> None:
+    annotations = {"seccomp.security.alpha.kubernetes.io/pod": "runtime/default"}
+    _, inputs = deployment("warned")
+    inputs["spec"]["template"]["metadata"]["annotations"] = annotations
+    printed = workshop.preview("warned", {"it": ("kubernetes:apps/v1:Deployment", inputs)})
+    assert (
+        "warning: spec.template.metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: non-functional"
+        in printed
+    )
+
+
+def test_a_change_updates_and_one_that_cannot_be_made_replaces(workshop: Workshop) -> None:
+    workshop.up("changed", {"app": deployment("changed")})
+    first = workshop.get("Deployment", "changed", "apps/v1")
+    assert "1 updated" in workshop.up("changed", {"app": deployment("changed", memory="48Mi")})
+    assert workshop.get("Deployment", "changed", "apps/v1")["metadata"]["uid"] == first["metadata"]["uid"]
+    assert "1 replaced" in workshop.up("changed", {"app": deployment("changed", memory="48Mi", app="other")})
+    second = workshop.get("Deployment", "changed", "apps/v1")
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+    assert workshop.state("changed", "app")["id"] == f"{NAMESPACE}/changed"
+
+
+def test_drift_is_found_by_a_refresh_and_is_a_conflict_unless_forced(workshop: Workshop) -> None:
+    forced = manifest(
+        "ConfigMap", "forced", data={"a": "1"}, metadata={"annotations": {"pulumi.com/patchForce": "true"}}
+    )
+    objects: Objects = {"kept": config_map("kept", a="1"), "forced": forced}
+    workshop.up("drift", objects)
+    for name in ("kept", "forced"):
+        workshop.api.patch("v1", "ConfigMap", name, {"data": {"a": "2"}}, namespace=NAMESPACE, field_manager="me")
+    assert "2 updated" in workshop.refresh("drift", objects)
+    with pytest.raises(SandboxError, match=r'conflict with "me" using v1: \.data\.a; leave those fields to them'):
+        workshop.preview("drift", objects)
+    assert "1 updated" in workshop.up("drift", {"forced": forced, "kept": config_map("kept", a="2")})
+    assert workshop.get("ConfigMap", "forced")["data"] == {"a": "1"}
+
+
+def test_ignored_fields_stay_with_who_changed_them(workshop: Workshop) -> None:
+    ignore = {"app": ["spec.replicas"], "secret": ["data"]}
+
+    def objects(label: str) -> Objects:
+        metadata = {"labels": {"label": label}}
+        return {
+            "app": deployment("ignored", spec={"replicas": 1}, metadata=metadata),
+            "secret": manifest("Secret", "ignored", data={"a": base64_of(label), "b": "Yg=="}, metadata=metadata),
+        }
+
+    workshop.up("ignored", objects("one"), ignore=ignore)
+    workshop.api.patch("apps/v1", "Deployment", "ignored", {"spec": {"replicas": 2}}, namespace=NAMESPACE)
+    rotated = {"apiVersion": "v1", "kind": "Secret", "data": {"a": base64_of("rotated")}}
+    metadata = {"name": "ignored", "namespace": NAMESPACE}
+    workshop.api.apply({**rotated, "metadata": metadata}, field_manager="external-secrets", force=True)
+    assert "2 updated" in workshop.up("ignored", objects("two"), ignore=ignore)
+    assert workshop.get("Deployment", "ignored", "apps/v1")["spec"]["replicas"] == 2
+    assert workshop.get("Secret", "ignored")["data"] == {"a": base64_of("rotated"), "b": "Yg=="}
+
+
+def test_what_does_not_become_ready_says_why_and_is_gone_on_with(workshop: Workshop) -> None:
+    short = {"annotations": {"pulumi.com/timeoutSeconds": "3"}}
+    with pytest.raises(
+        SandboxError, match=r"it is there, and not ready: 0 of 1 pods are ready; 0/1 nodes are available"
+    ):
+        workshop.up("unready", {"app": deployment("unready", memory="64Gi", metadata=short)})
+    assert "1 updated" in workshop.up("unready", {"app": deployment("unready", metadata=short)})
+    assert workshop.state("unready", "app").get("initErrors", []) == []
+
+
+def test_an_object_of_somebody_elses_is_not_taken_over(workshop: Workshop) -> None:
+    _, theirs = config_map("theirs", a="1")
+    workshop.api.apply(theirs)
+    with pytest.raises(SandboxError, match="it exists already and is not this stack's"):
+        workshop.up("theirs", {"it": config_map("theirs", a="2")})
+    assert workshop.get("ConfigMap", "theirs")["data"] == {"a": "1"}
+
+
+def test_a_deletion_waits_for_finalizers(workshop: Workshop) -> None:
+    _, held = config_map("held")
+    objects: Objects = {
+        "it": manifest("ConfigMap", "held", metadata={"annotations": {"pulumi.com/timeoutSeconds": "2"}})
+    }
+    workshop.up("held", objects)
+    workshop.api.patch(
+        "v1",
+        "ConfigMap",
+        held["metadata"]["name"],
+        {"metadata": {"finalizers": ["example.org/keep"]}},
+        namespace=NAMESPACE,
+    )
+    with pytest.raises(SandboxError, match=r"it is still there, waiting for example\.org/keep; waited 2 s"):
+        workshop.destroy("held")
+    workshop.api.patch("v1", "ConfigMap", "held", {"metadata": {"finalizers": None}}, namespace=NAMESPACE)
+    workshop.destroy("held")
+
+
+def test_a_release_is_recorded_as_helm_records_it_and_brings_the_charts_pods(workshop: Workshop) -> None:
+    def objects(replicas: int) -> Objects:
+        inputs = {
+            "chart": "cluster-autoscaler",
+            "name": "scaler",
+            "namespace": "kube-system",
+            "version": "9.50.0",
+            "values": {"replicaCount": replicas, "resources": {"requests": {"cpu": "10m", "memory": "30Mi"}}},
+            "compat": "true",
+        }
+        return {"release": ("kubernetes:helm.sh/v3:Release", inputs)}
+
+    workshop.up("release", objects(1))
+    assert workshop.state("release", "release")["outputs"]["status"]["status"] == "deployed"
+    assert "3 unchanged" in workshop.up("release", objects(1))
+    assert "1 updated" in workshop.up("release", objects(2))
+    name = "scaler-aws-cluster-autoscaler"
+    scaler = workshop.api.get("apps/v1", "Deployment", name, "kube-system")
+    assert scaler is not None
+    assert scaler["status"]["readyReplicas"] == 2
+    (record,) = workshop.api.list("v1", "Secret", namespace="kube-system", label_selector="owner=helm,name=scaler")
+    assert record["metadata"]["name"] == "sh.helm.release.v1.scaler.v2"
+    workshop.destroy("release")
+    assert workshop.api.get("apps/v1", "Deployment", name, "kube-system") is None
+    assert workshop.api.list("v1", "Secret", namespace="kube-system", label_selector="owner=helm") == []

@@ -1,0 +1,176 @@
+"""Placeholders ask for what the real add-ons and charts ask for, and for what a configuration makes of it."""
+
+from decimal import Decimal
+from typing import Any, cast
+
+import pytest
+
+from sandbox.errors import SandboxError
+from sandbox.kubernetes_api import KubernetesApi, Manifest, Manifests
+from sandbox.placeholders import ADDONS, addon_is_healthy, install_addon, install_chart, remove_addon
+
+
+class FakeApi:
+    """Holds what is applied."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str], Manifest] = {}
+
+    def apply(self, manifest: Manifest, **_: object) -> Manifest:
+        self.held[manifest["kind"], manifest["metadata"]["name"]] = manifest
+        return manifest
+
+    def list(self, _: str, kind: str, *, label_selector: str, **__: object) -> Manifests:
+        key, _, value = label_selector.partition("=")
+        return [
+            item for (held, _), item in self.held.items() if held == kind and item["metadata"]["labels"][key] == value
+        ]
+
+    def delete(self, _: str, kind: str, name: str, __: str) -> bool:
+        return self.held.pop((kind, name), None) is not None
+
+
+@pytest.fixture
+def api() -> KubernetesApi:
+    return cast("KubernetesApi", FakeApi())
+
+
+def workloads(objects: Manifests) -> dict[str, Manifest]:
+    """Deployments and DaemonSets by name."""
+    return {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] in ("Deployment", "DaemonSet")}
+
+
+def requested(workload: dict[str, Any]) -> tuple[int, int]:
+    """What one pod requests: CPU in thousandths, memory in MiB."""
+    requests = [c["resources"].get("requests", {}) for c in workload["template"]["spec"]["containers"]]
+    cpu = sum(int(r.get("cpu", "0m").removesuffix("m")) for r in requests)
+    memory = sum(int(Decimal(r.get("memory", "0Mi").removesuffix("Mi"))) for r in requests)
+    return cpu, memory
+
+
+@pytest.mark.parametrize(
+    ("addon", "expected"),
+    [
+        ("vpc-cni", {"aws-node": (50, 0, None)}),
+        ("kube-proxy", {"kube-proxy": (100, 0, None)}),
+        ("eks-pod-identity-agent", {"eks-pod-identity-agent": (0, 0, None)}),
+        ("coredns", {"coredns": (100, 70, 2)}),
+        ("aws-ebs-csi-driver", {"ebs-csi-controller": (60, 240, 2), "ebs-csi-node": (30, 120, None)}),
+        ("metrics-server", {"metrics-server": (100, 200, 2)}),
+    ],
+)
+def test_an_addon_asks_for_what_the_real_one_asks_for(
+    api: KubernetesApi, addon: str, expected: dict[str, tuple[int, int, int | None]]
+) -> None:
+    found = workloads(install_addon(api, addon, "v1.0.0-eksbuild.1", {}))
+    assert {name: (*requested(spec), spec.get("replicas")) for name, spec in found.items()} == expected
+
+
+def test_every_addon_has_its_expected_requests_tested() -> None:
+    assert len(ADDONS) == 6
+
+
+def test_what_runs_on_every_node_tolerates_every_taint(api: KubernetesApi) -> None:
+    for addon in ADDONS:
+        for spec in workloads(install_addon(api, addon, "v1", {})).values():
+            pod = spec["template"]["spec"]
+            everywhere = "replicas" not in spec
+            assert ({"operator": "Exists"} in pod["tolerations"]) == everywhere
+            assert pod["priorityClassName"] == ("system-node-critical" if everywhere else "system-cluster-critical")
+
+
+@pytest.mark.parametrize(
+    ("addon", "configuration", "expected"),
+    [
+        ("coredns", {"replicaCount": 1, "resources": {"requests": {"cpu": "50m"}}}, {"coredns": (50, 0, 1)}),
+        (
+            "aws-ebs-csi-driver",
+            {
+                "controller": {"replicaCount": 1, "resources": {"requests": {"cpu": "5m"}}},
+                "sidecars": {"snapshotter": {"resources": {"requests": {"cpu": "1m"}}}},
+            },
+            {"ebs-csi-controller": (26, 0, 1), "ebs-csi-node": (30, 120, None)},
+        ),
+        ("vpc-cni", {"nodeAgent": {"resources": {"requests": {"cpu": "10m"}}}}, {"aws-node": (35, 0, None)}),
+        ("metrics-server", {"replicas": 0}, {"metrics-server": (100, 200, 0)}),
+    ],
+)
+def test_an_addons_configuration_is_followed(
+    api: KubernetesApi,
+    addon: str,
+    configuration: dict[str, Any],
+    expected: dict[str, tuple[int, int, int | None]],
+) -> None:
+    found = workloads(install_addon(api, addon, "v1", configuration))
+    assert {name: (*requested(spec), spec.get("replicas")) for name, spec in found.items()} == expected
+
+
+def test_tolerations_and_labels_of_the_configuration_reach_the_pods(api: KubernetesApi) -> None:
+    taint = {"key": "dedicated", "operator": "Exists"}
+    configuration = {"controller": {"tolerations": [taint], "podLabels": {"team": "platform"}}}
+    found = workloads(install_addon(api, "aws-ebs-csi-driver", "v1", configuration))
+    template = found["ebs-csi-controller"]["template"]
+    assert template["spec"]["tolerations"] == [taint]
+    assert template["metadata"]["labels"]["team"] == "platform"
+    assert template["metadata"]["labels"].items() >= found["ebs-csi-controller"]["selector"]["matchLabels"].items()
+
+
+def test_an_unknown_addon_or_setting_is_refused_by_name(api: KubernetesApi) -> None:
+    with pytest.raises(SandboxError, match="no stand-in for the add-on aws-efs-csi-driver"):
+        install_addon(api, "aws-efs-csi-driver", "v1", {})
+    with pytest.raises(SandboxError, match="the add-on coredns has no setting replicas"):
+        install_addon(api, "coredns", "v1", {"replicas": 1})
+
+
+def test_an_addon_is_healthy_when_it_has_its_pods(api: KubernetesApi) -> None:
+    install_addon(api, "vpc-cni", "v1", {})
+    held = cast("FakeApi", api).held
+    held["DaemonSet", "aws-node"] |= {"status": {"observedGeneration": 1}}
+    held["DaemonSet", "aws-node"]["metadata"]["generation"] = 1
+    assert addon_is_healthy(api, "vpc-cni"), "there is no node"
+    held["DaemonSet", "aws-node"]["status"] |= {"desiredNumberScheduled": 2, "numberAvailable": 1}
+    assert not addon_is_healthy(api, "vpc-cni")
+
+
+def test_an_addon_leaves_nothing_behind(api: KubernetesApi) -> None:
+    install_addon(api, "coredns", "v1", {})
+    install_addon(api, "vpc-cni", "v1", {})
+    remove_addon(api, "coredns")
+    assert {name for _, name in cast("FakeApi", api).held} == {"aws-node"}
+
+
+def chart(api: KubernetesApi, release: str, values: dict[str, Any]) -> Manifests:
+    """Objects of a release of the autoscaler."""
+    return install_chart(api, release, "cluster-autoscaler", "9.50.0", namespace="kube-system", values=values)
+
+
+@pytest.mark.parametrize(
+    ("release", "values", "name"),
+    [
+        ("cluster-autoscaler", {}, "cluster-autoscaler-aws-cluster-autoscaler"),
+        ("aws-cluster-autoscaler", {}, "aws-cluster-autoscaler"),
+        ("x", {"fullnameOverride": "cluster-autoscaler"}, "cluster-autoscaler"),
+    ],
+)
+def test_a_chart_names_its_objects_as_the_real_one(
+    api: KubernetesApi, release: str, values: dict[str, Any], name: str
+) -> None:
+    assert list(workloads(chart(api, release, values))) == [name]
+
+
+def test_a_charts_values_are_followed(api: KubernetesApi) -> None:
+    values = {
+        "resources": {"requests": {"cpu": "100m", "memory": "300Mi"}},
+        "rbac": {"serviceAccount": {"name": "autoscaler"}},
+        "image": {"tag": "v1.36.0"},
+    }
+    (spec,) = workloads(chart(api, "a", values)).values()
+    assert requested(spec) == (100, 300)
+    assert spec["template"]["spec"]["serviceAccountName"] == "autoscaler"
+    assert spec["template"]["spec"]["containers"][0]["image"].endswith("/cluster-autoscaler:v1.36.0")
+    assert ("ServiceAccount", "autoscaler") in cast("FakeApi", api).held
+
+
+def test_an_unknown_chart_is_refused_by_name(api: KubernetesApi) -> None:
+    with pytest.raises(SandboxError, match="no stand-in for the chart nginx"):
+        install_chart(api, "a", "nginx", "1", namespace="n", values={})

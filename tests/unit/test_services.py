@@ -1,0 +1,67 @@
+"""Services outlive the command that starts them; several start together or not at all."""
+
+import socket
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from sandbox import services
+from sandbox.errors import SandboxError
+from sandbox.services import Command
+from sandbox.state import State
+
+LISTENS = "import socket,sys,time; s=socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
+ENDS = "import sys; sys.exit('no disk left')"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Generator[State]:
+    state = State(tmp_path)
+    state.prepare()
+    yield state
+    services.stop(state, *services.recorded(state))
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def command(name: str, port: int, program: str = LISTENS) -> Command:
+    words = [sys.executable, "-c", program, str(port)]
+    return Command(name=name, port=port, command=words, environment={}, is_ready=answers)
+
+
+def test_services_start_together_and_end_together(state: State) -> None:
+    ports = services.free_ports(2)
+    started = services.start_together(state, [command("one", ports[0]), command("two", ports[1])])
+    assert [service.port for service in started] == ports
+    assert all(answers(port) for port in ports)
+    assert services.stop(state, "one", "two", "three") == ["one", "two"]
+    assert not any(answers(port) for port in ports)
+    assert services.recorded(state) == {}
+
+
+def test_where_one_does_not_start_none_runs(state: State) -> None:
+    ports = services.free_ports(2)
+    with pytest.raises(SandboxError, match=r"starting two: it has ended: no disk left; its log is .*two\.log"):
+        services.start_together(state, [command("one", ports[0]), command("two", ports[1], ENDS)])
+    assert services.recorded(state) == {}
+    assert not answers(ports[0])
+
+
+def test_a_service_comes_back_on_its_port(state: State) -> None:
+    port = services.free_ports(1)[0]
+    first = services.start_together(state, [command("one", port)])[0]
+    services.stop(state, "one")
+    second = services.start_together(state, [command("one", port)])[0]
+    assert second.port == first.port
+    assert second.pid != first.pid
+
+
+def test_free_ports_are_different_and_not_those_of_outgoing_connections() -> None:
+    ports = services.free_ports(50)
+    assert len(set(ports)) == 50
+    assert all(20000 <= port < 30000 for port in ports)
