@@ -17,13 +17,18 @@ ROUNDS = 7
 PREVIEW_LIMIT = 1.3
 """The program's own share of a preview may be three tenths of what engine and imports take anyway."""
 
+SERVICE_COUNTS = (5, 50, 200)
+SERVICE_ROUNDS = 3
+LINEARITY_LIMIT = 1.5
+"""A service among 200 may take half as long again as one among 50; quadratic growth would take four times as long."""
+
 
 def main() -> int:
     """Run every benchmark; 1 when a ratio exceeds its limit."""
     with tempfile.TemporaryDirectory(prefix="pyairtable-bench-") as folder:
         sandbox = [sys.executable, "-m", "sandbox", "--state-dir", folder]
         try:
-            measured = {"preview": preview(folder), "start": start(sandbox)}
+            measured = {"preview": preview(folder), "start": start(sandbox), "services": services(sandbox)}
         finally:
             run([*sandbox, "stop"])
     results = {
@@ -34,7 +39,8 @@ def main() -> int:
     }
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
-    return 0 if measured["preview"]["ratio"] <= PREVIEW_LIMIT else 1
+    kept = measured["preview"]["ratio"] <= PREVIEW_LIMIT and measured["services"]["linearity"] <= LINEARITY_LIMIT
+    return 0 if kept else 1
 
 
 def preview(folder: str) -> dict[str, Any]:
@@ -56,6 +62,34 @@ def start(sandbox: list[str]) -> dict[str, Any]:
         run(shown)
 
     return compared("warm start of the sandbox", {"floor": lambda: run(shown), "program": stopped_first})
+
+
+def services(sandbox: list[str]) -> dict[str, Any]:
+    """Seconds of a preview of dev at phase 2 with so many services, and what one service more takes."""
+    shown = [*sandbox, "preview", "--stack", "dev", "--phase", "2"]
+    seconds: dict[int, float] = {}
+    for count in SERVICE_COUNTS:
+        print(f"preview with {count} services", file=sys.stderr)
+        entries = [
+            {"name": f"service-{i}", "image": "microservices/auth-service:v2.0.0", "cpu": "50m", "memory": "64Mi"}
+            for i in range(count)
+        ]
+        run([*sandbox, "config", "set", "--stack", "dev", "services", json.dumps(entries)])
+        seconds[count] = statistics.median(timed(shown) for _ in range(SERVICE_ROUNDS))
+    few, some, many = SERVICE_COUNTS
+    slopes = [(seconds[b] - seconds[a]) / (b - a) for a, b in ((few, some), (some, many))]
+    return {
+        **{f"seconds_with_{count}": round(value, 3) for count, value in seconds.items()},
+        "seconds_per_service": round((seconds[many] - seconds[few]) / (many - few), 4),
+        "linearity": round(slopes[1] / slopes[0], 3),
+    }
+
+
+def timed(command: list[str]) -> float:
+    """Seconds that a command takes."""
+    began = time.perf_counter()
+    run(command)
+    return time.perf_counter() - began
 
 
 def compared(title: str, calls: dict[str, Callable[[], object]]) -> dict[str, Any]:

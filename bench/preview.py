@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from sandbox import checkout, emulator
-from sandbox.engine import Backends, Engine, run_program
+from sandbox.engine import Backends, Engine, Target, run_program
 from sandbox.state import State
 from sandbox.tools import TOOLS, find
 
@@ -27,7 +27,7 @@ def main(kind: str, folder: str) -> None:
     backends = Backends(aws_endpoint=emulator.endpoint(service), log_hint="")
     program, stack = (run_program, "dev") if kind == "program" else (load_what_the_program_loads, "floor-dev")
     Engine(state, find(TOOLS["pulumi"]), stack, echo=lambda _: None, program=program).preview(
-        config, settings, backends
+        Target(config=config, settings=settings, backends=backends)
     )
     print(json.dumps(sorted(name for name in sys.modules if name.partition(".")[0] in COUNTED)))
 
