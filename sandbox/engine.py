@@ -347,6 +347,23 @@ class _Stack(auto.Stack):
         )
 
 
+DIES_WITH_THIS_PROCESS = (
+    (
+        *(sys.executable, "-I", "-S", "-c"),
+        "import ctypes, os, signal, sys\n"
+        "ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"  # 1 is PR_SET_PDEATHSIG
+        "os.execv(sys.argv[1], sys.argv[1:])",
+    )
+    if sys.platform == "linux"
+    else ()
+)
+"""Starts a command that the kernel kills when this process dies.
+
+An engine that outlives the stand-ins takes what they were making for failed and forgets it, though it may be there;
+one that dies with them leaves a note of it, which the next command reads.
+"""
+
+
 class _Command(PulumiCommand):
     """Runs the engine in a session of its own: Ctrl-C then reaches it once, from here, and it can finish cleanly."""
 
@@ -374,7 +391,7 @@ class _Command(PulumiCommand):
         arguments = [*args, *self.extra_arguments.get(args[0], ())]
         if args[0] in RUNS_PROVIDERS:
             arguments.append("--skip-plugin-pre-install")
-        command = [self.command, "--non-interactive", *arguments]
+        command = [*DIES_WITH_THIS_PROCESS, self.command, "--non-interactive", *arguments]
         environment = {**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"}
         lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
         process = subprocess.Popen(

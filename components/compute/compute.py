@@ -102,6 +102,9 @@ class Compute(pulumi.ComponentResource):
             # By itself the provider takes the kubeconfig for its identity, and an unknown one in a preview would plan
             # to replace everything in the cluster.
             cluster_identifier=args.names.prefix,
+            # In place: replacing one takes it from under the pods that read it.
+            enable_config_map_mutable=True,
+            enable_secret_mutable=True,
             opts=self._child,
         )
         # What depends on the cluster's name, rather than on the component, waits for the cluster only. Not through the

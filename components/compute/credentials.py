@@ -1,5 +1,6 @@
 """Credentials: the Secrets and the connection settings that every phase's pods read."""
 
+import base64
 from dataclasses import dataclass
 
 import pulumi
@@ -79,9 +80,14 @@ class Credentials(pulumi.ComponentResource):
         return kubernetes.core.v1.Secret(
             f"{self._name}-{secret}",
             metadata=metadata(secret),
-            string_data=data,
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["stringData", "data"]),
+            # Not string_data, which the API server keeps nowhere: an update of anything else would send it again.
+            data={key: pulumi.Output.from_input(value).apply(_base64) for key, value in data.items()},
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["data"]),
         )
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def host(service: str) -> str:

@@ -121,6 +121,12 @@ def test_its_kubeconfig_is_a_secret_of_the_provider(stack: str) -> None:
 
 
 @in_every_environment
+def test_what_pods_read_is_changed_in_place(stack: str) -> None:
+    inputs = platform(stack).only(KUBERNETES_PROVIDER).inputs
+    assert inputs["enableConfigMapMutable"] == inputs["enableSecretMutable"] == "true"
+
+
+@in_every_environment
 def test_its_name_is_no_secret(stack: str) -> None:
     named = [node for node in platform(stack).aws if "clusterName" in node.inputs]
     assert named

@@ -273,7 +273,7 @@ class TestEnvironment:
         there = {
             (secret.inputs["metadata"]["name"], key)
             for secret in graph.objects("Secret")
-            for key in secret.inputs["stringData"]
+            for key in (*secret.inputs.get("data", {}), *secret.inputs.get("stringData", {}))
         }
         for container in containers(graph).values():
             for entry in container["env"]:

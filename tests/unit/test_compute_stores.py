@@ -1,5 +1,6 @@
 """PostgreSQL and Redis of phase 2: disks, certificates, probes, and the credentials that every pod reads."""
 
+import base64
 import re
 from typing import Any
 
@@ -56,6 +57,12 @@ def from_secret(name: str, key: str) -> dict[str, Any]:
     return {"secretKeyRef": {"name": name, "key": key}}
 
 
+def credentials(graph: Graph, secret: str) -> dict[str, str]:
+    """What a Secret holds."""
+    data = graph.object("Secret", secret).inputs["data"]
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
 class TestDisk:
     @in_every_environment
     def test_it_is_encrypted_gp3_in_the_data_zone(self, stack: str) -> None:
@@ -91,6 +98,14 @@ class TestDisk:
         disk = graph.named(f"compute-stores-{store}-disk-volume")
         csi = graph.object("PersistentVolume", f"pyairtable-{stack}-{store}-data").inputs["spec"]["csi"]
         assert csi == {"driver": "ebs.csi.aws.com", "volumeHandle": f"{disk.name}-id", "fsType": "ext4"}
+
+    @in_every_environment
+    @of_each_store
+    def test_a_disk_grows_without_its_claim_which_cannot(self, stack: str, store: str) -> None:
+        graph = platform(stack)
+        assert graph.object("PersistentVolume", f"pyairtable-{stack}-{store}-data").ignored == ("spec.capacity",)
+        assert graph.object("PersistentVolumeClaim", f"{store}-data").ignored == ("spec.resources",)
+        assert graph.named(f"compute-stores-{store}-disk-volume").ignored == ()
 
     @in_every_environment
     def test_a_claim_that_goes_takes_no_data_along(self, stack: str) -> None:
@@ -315,25 +330,21 @@ class TestCredentials:
     @pytest.mark.parametrize("name", CREDENTIALS)
     def test_a_secret_has_its_keys_is_hidden_and_is_left_alone_once_made(self, stack: str, name: str) -> None:
         secret = platform(stack).object("Secret", name)
-        assert secret.inputs["stringData"].keys() == CREDENTIALS[name]
-        assert secret.secrets == {"stringData"}
-        assert set(secret.ignored) == {"stringData", "data"}
+        assert secret.inputs["data"].keys() == CREDENTIALS[name]
+        assert secret.secrets == {"data"}
+        assert secret.ignored == ("data",)
+        assert "stringData" not in secret.inputs, "the API server keeps it nowhere, so that any update sends it again"
 
     @in_every_environment
     def test_keys_of_outside_services_are_there_once_the_config_has_them(self, stack: str) -> None:
-        keys = fullest(stack).object("Secret", "api-keys").inputs["stringData"]
+        keys = credentials(fullest(stack), "api-keys")
         assert keys.keys() == {"jwt_secret", "api_key", "airtable_token", "gemini_api_key"}
         assert (keys["airtable_token"], keys["gemini_api_key"]) == ("airtable-token", "gemini-key")
 
     @in_every_environment
     def test_no_two_passwords_are_one(self, stack: str) -> None:
         graph = platform(stack)
-        values = [
-            value
-            for name in CREDENTIALS
-            for key, value in graph.object("Secret", name).inputs["stringData"].items()
-            if key != "username"
-        ]
+        values = [value for name in CREDENTIALS for key, value in credentials(graph, name).items() if key != "username"]
         assert sorted(values) == sorted(password.outputs["result"] for password in graph.of_type(PASSWORD))
         assert len(set(values)) == len(values) == 4
 

@@ -1,6 +1,7 @@
 """The program stands alone: who may import what, and where config is read."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,3 +65,11 @@ def test_no_module_of_the_programs_folder_hides_one_of_pythons() -> None:
 def test_the_handler_needs_only_what_the_lambda_runtime_has() -> None:
     packages = {name.partition(".")[0] for name in imports(HANDLER)}
     assert packages - sys.stdlib_module_names == {"boto3"}
+
+
+def test_a_phase_loads_what_it_needs_and_no_more() -> None:
+    program = "import sys; from tests.unit.graph import platform; platform('dev', phase=1); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "pulumi_aws" in loaded
+    assert loaded & {"pulumi_eks", "pulumi_kubernetes", "pulumi_random", "pulumi_tls"} == set()

@@ -447,6 +447,14 @@ def test_a_deployment_is_ready_when_its_newest_pods_are(status: dict[str, Any], 
     assert lacking(cast("KubernetesApi", FakeApi()), deployment(**status)) == lacks
 
 
+def test_a_definition_is_ready_when_the_api_server_serves_it() -> None:
+    definition = thing("CustomResourceDefinition", "apiextensions.k8s.io/v1", status={"conditions": None})
+    api = cast("KubernetesApi", FakeApi())
+    assert lacking(api, definition) == "the API server does not serve it yet"
+    definition["status"]["conditions"] = [{"type": "Established", "status": "True"}]
+    assert lacking(api, definition) == ""
+
+
 def test_a_kind_with_nothing_to_wait_for_is_ready() -> None:
     assert lacking(cast("KubernetesApi", FakeApi()), thing()) == ""
 

@@ -56,7 +56,7 @@ def left_of(live: Manifest) -> str:
     finalizers = [*live["metadata"].get("finalizers", []), *live.get("spec", {}).get("finalizers", [])]
     reasons = [
         condition["message"]
-        for condition in live.get("status", {}).get("conditions", [])
+        for condition in _conditions(live)
         if live["kind"] == "Namespace" and condition["status"] == "True"
     ]
     waits_for = f", waiting for {', '.join(finalizers)}" if finalizers else ""
@@ -171,9 +171,12 @@ def _is_unseen(live: Manifest) -> bool:
     return live.get("status", {}).get("observedGeneration", 0) < live["metadata"]["generation"]
 
 
+def _conditions(live: Manifest) -> list[Mapping[str, Any]]:
+    return live.get("status", {}).get("conditions") or []  # null in a CRD that has just been made
+
+
 def _condition(live: Manifest, type: str) -> Mapping[str, Any]:
-    conditions = live.get("status", {}).get("conditions", [])
-    return next((condition for condition in conditions if condition["type"] == type), {})
+    return next((condition for condition in _conditions(live) if condition["type"] == type), {})
 
 
 def _replicas(api: KubernetesApi, live: Manifest, ready: int, wanted: int) -> str:
@@ -193,7 +196,7 @@ def _troubles(pod: Manifest) -> str:
         return scheduled.get("message", "it is not scheduled")
     waiting = [
         f"{container['name']} waits: {container['state']['waiting'].get('reason')}"
-        for container in pod.get("status", {}).get("containerStatuses", [])
+        for container in pod.get("status", {}).get("containerStatuses") or []
         if container.get("state", {}).get("waiting")
     ]
     return ", ".join(waiting)
