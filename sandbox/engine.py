@@ -347,16 +347,12 @@ class _Stack(auto.Stack):
         )
 
 
-DIES_WITH_THIS_PROCESS = (
-    (
-        *(sys.executable, "-I", "-S", "-c"),
-        "import ctypes, os, signal, sys\n"
-        "ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"  # 1 is PR_SET_PDEATHSIG
-        "os.execv(sys.argv[1], sys.argv[1:])",
-    )
-    if sys.platform == "linux"
-    else ()
-)
+DIE_WITH_PARENT = """\
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+DIES_WITH_THIS_PROCESS = (sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT) if sys.platform == "linux" else ()
 """Starts a command that the kernel kills when this process dies.
 
 An engine that outlives the stand-ins takes what they were making for failed and forgets it, though it may be there;
