@@ -153,6 +153,15 @@ def test_another_image_is_a_rolling_update_of_one_deployment(cluster: Cluster) -
     assert pod["spec"]["containers"][0]["image"].endswith("/workspace-service:v2.0.1")
 
 
+def test_a_disk_grows_in_place(cluster: Cluster) -> None:
+    cluster.override("stores.postgres", {"cpu": "250m", "memory": "512Mi", "diskGib": 12})
+    cluster.up(2)
+    sizes = {volume["Size"] for volume in cluster.aws("ec2").describe_volumes()["Volumes"]}
+    assert 12 in sizes
+    assert cluster.plan("--stack", "dev", "--phase", "2") == set()
+    assert cluster.not_running() == []
+
+
 def test_going_back_takes_what_the_phase_owns_and_leaves_no_orphan(cluster: Cluster) -> None:
     steps = cluster.plan("--stack", "dev", "--phase", "1")
     assert {step.operation for step in steps} == {"delete"}
