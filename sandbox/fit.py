@@ -50,7 +50,7 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class Surge:
-    """The pods that a rolling update of a Deployment adds before it takes any away."""
+    """The pods that a rolling update of a Deployment adds before it takes any away, or a run of a CronJob."""
 
     deployment: Manifest
     pods: int
@@ -88,8 +88,9 @@ def check(api: KubernetesApi) -> Report:
         misfits = _refused(api, lambda: api.list("v1", "Pod"))
         shares = shares_of(api.list("v1", "Node"), api.list("v1", "Pod"))
         surges = [] if misfits else largest_surges(api.list("apps/v1", "Deployment"))
-        for surge in surges:
-            progress.note(f"a rolling update of {surge.name}")
+        runs = [] if misfits else [job_run(job) for job in api.list("batch/v1", "CronJob")]
+        for surge in (*surges, *runs):
+            progress.note(f"a rolling update or run of {surge.name}")
             misfits = [*misfits, *_try(api, surge)]
     return Report(misfits=misfits, shares=shares, surges=surges)
 
@@ -101,6 +102,12 @@ def largest_surges(deployments: Sequence[Manifest]) -> list[Surge]:
         return []
     chosen = [max(surges, key=lambda surge: surge.asks(resource)) for resource in ("cpu", "memory")]
     return chosen[:1] if chosen[0] is chosen[1] else chosen
+
+
+def job_run(cron_job: Manifest) -> Surge:
+    """The pod that a run of a CronJob adds."""
+    template = cron_job["spec"]["jobTemplate"]["spec"]["template"]
+    return Surge(deployment={"metadata": cron_job["metadata"], "spec": {"template": template}}, pods=1)
 
 
 def surge_pods(spec: Mapping[str, Any]) -> int:

@@ -1,5 +1,6 @@
 """Phase 2: the cluster, the stores in it, and the microservices."""
 
+from components.compute.backup import BACKUP_CPU_MILLIS, BACKUP_MEMORY_MIB
 from components.compute.cluster import Access
 from components.compute.compute import Compute, ComputeArgs, EdgePlan, NodeGroupPlan
 from components.compute.data_stores import StoreSize
@@ -8,6 +9,8 @@ from components.compute.node_group import Schedule
 from components.compute.workloads import ServiceArgs, Workloads, WorkloadsArgs
 
 __all__ = [
+    "BACKUP_CPU_MILLIS",
+    "BACKUP_MEMORY_MIB",
     "Access",
     "Compute",
     "ComputeArgs",

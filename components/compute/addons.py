@@ -178,6 +178,8 @@ class Addons(pulumi.ComponentResource):
                 "rbac": {"serviceAccount": {"name": "cluster-autoscaler"}},
                 "extraArgs": {
                     "balance-similar-node-groups": True,
+                    # Every pod here has scratch space on its node: by default none of their nodes would ever go again.
+                    "skip-nodes-with-local-storage": False,
                     "skip-nodes-with-system-pods": False,
                     "expander": "least-waste",
                 },

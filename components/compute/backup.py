@@ -30,11 +30,16 @@ from components.compute.tags import TAGS
 from infra.naming import Names
 
 APP = "postgres-backup"
+BACKUP_CPU_MILLIS = 100
+BACKUP_MEMORY_MIB = 256
+"""The AWS CLI holds some parts of the file while it uploads them."""
 SCRATCH_MIB = 128
 AWS_CLI_IMAGE = "public.ecr.aws/aws-cli/aws-cli:2.31.32"
 METRIC_NAMESPACE = "PyAirtable/Backup"
 METRIC = "DumpSucceeded"
-DAY_SECONDS = 86400
+HOUR_SECONDS = 3600
+HOURS_OF_GRACE = 2
+"""A dump may start late, and take longer than the one before."""
 OLD_VERSION_DAYS = 7
 DEADLINE_SECONDS = 3600
 """To start, and to end: a backup that takes longer than the quiet hours is a problem to look at."""
@@ -96,8 +101,9 @@ class Backup(pulumi.ComponentResource):
             metric_name=METRIC,
             dimensions={"Stack": args.names.stack},
             statistic="Sum",
-            period=DAY_SECONDS,
-            evaluation_periods=args.days_without,
+            # By the hour: CloudWatch looks back a few periods further than asked, which of days would be days.
+            period=HOUR_SECONDS,
+            evaluation_periods=24 * args.days_without + HOURS_OF_GRACE,
             comparison_operator="LessThanThreshold",
             threshold=1,
             treat_missing_data="breaching",  # a night without a dump sends nothing
@@ -224,7 +230,9 @@ class Backup(pulumi.ComponentResource):
         shared = {
             "image_pull_policy": "IfNotPresent",
             # What is on the shared disk counts for either container.
-            "resources": resources(100, 128, cpu_burst=10, disk_mib=self._args.dump_mib + SCRATCH_MIB),
+            "resources": resources(
+                BACKUP_CPU_MILLIS, BACKUP_MEMORY_MIB, cpu_burst=10, disk_mib=self._args.dump_mib + SCRATCH_MIB
+            ),
             "security_context": dict(CONTAINER_SECURITY),
         }
         dump = {"name": "dump", "mount_path": "/dump"}

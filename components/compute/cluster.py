@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pulumi
 import pulumi_aws as aws
@@ -68,7 +68,6 @@ class Cluster(pulumi.ComponentResource):
             vpc_id=args.vpc_id,
             subnet_ids=args.subnet_ids,
             authentication_mode=eks.AuthenticationMode.API,
-            access_entries={key: _entry(access) for key, access in args.access.items()},
             endpoint_private_access=True,
             endpoint_public_access=bool(args.public_access_cidrs),
             public_access_cidrs=list(args.public_access_cidrs) or None,
@@ -88,9 +87,29 @@ class Cluster(pulumi.ComponentResource):
             tags={**TAGS, **args.names.default_tags},
             opts=pulumi.ResourceOptions(parent=self, depends_on=[logs] if logs else [], protect=args.protect),
         )
+        self._admit(name, args.access, cluster.cluster_security_group_id.apply(lambda _: self.name))
         self.kubeconfig = pulumi.Output.secret(cluster.kubeconfig_json)
         self.security_group_id = cluster.cluster_security_group_id
         self.register_outputs({"name": self.name, "kubeconfig": self.kubeconfig})
+
+    def _admit(self, name: str, access: Mapping[str, Access], cluster_name: pulumi.Output[str]) -> None:
+        """Not through the component, whose protection they would inherit: access has to be easy to take away."""
+        for key, entry in access.items():
+            admitted = aws.eks.AccessEntry(
+                f"{name}-access-{key}",
+                cluster_name=cluster_name,
+                principal_arn=entry.principal_arn,
+                tags=TAGS,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+            aws.eks.AccessPolicyAssociation(
+                f"{name}-access-{key}-{entry.access}",
+                cluster_name=cluster_name,
+                principal_arn=admitted.principal_arn,
+                policy_arn=ACCESS_POLICIES[entry.access],
+                access_scope={"type": "cluster"},
+                opts=pulumi.ResourceOptions(parent=self),
+            )
 
     def _key(self, name: str, args: ClusterArgs, child: pulumi.ResourceOptions) -> aws.kms.Key:
         """The key that the API server's Secrets are encrypted with, on top of the disk's encryption."""
@@ -114,12 +133,3 @@ class Cluster(pulumi.ComponentResource):
             tags=TAGS,
             opts=child,
         )
-
-
-def _entry(access: Access) -> Any:
-    return {
-        "principal_arn": access.principal_arn,
-        "access_policies": {
-            access.access: {"policy_arn": ACCESS_POLICIES[access.access], "access_scope": {"type": "cluster"}}
-        },
-    }

@@ -16,7 +16,7 @@ from components.compute.credentials import (
 )
 from components.compute.disk import Disk, DiskArgs
 from components.compute.manifests import from_secret, metadata, network_policy_spec, pods, tcp
-from components.compute.store import StoreArgs, store
+from components.compute.store import PRIORITY, PRIORITY_CLASS, StoreArgs, store
 from infra.naming import Names
 
 POSTGRES_IMAGE = "public.ecr.aws/docker/library/postgres:17.6"
@@ -81,6 +81,13 @@ class DataStores(pulumi.ComponentResource):
         super().__init__("pyairtable:compute:DataStores", name, None, opts)
         self._name, self._args, self._certificates = name, args, certificates
         self._credentials = credentials
+        self._priority = kubernetes.scheduling.v1.PriorityClass(
+            f"{name}-priority",
+            metadata={"name": PRIORITY_CLASS},
+            value=PRIORITY,
+            description="PostgreSQL and Redis before the services that need them",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
         postgres = self._postgres()
         redis = self._redis()
         backup = Backup(
@@ -158,7 +165,7 @@ class DataStores(pulumi.ComponentResource):
                 probe=["sh", "-c", f'pg_isready --username "$POSTGRES_USER" --dbname {DATABASE_NAME}'],
                 scratch_paths=("/var/run/postgresql", "/tmp"),  # noqa: S108 - in the container
                 protect=self._args.protect,
-                depends_on=[disk.claim, *self._credentials],
+                depends_on=[self._priority, disk.claim, *self._credentials],
             ),
             self,
         )
@@ -204,7 +211,7 @@ include /run/redis/password.conf
                 probe=["sh", "-c", "redis-cli --tls --cacert /etc/tls/ca.crt ping | grep -q PONG"],
                 scratch_paths=("/run/redis", "/tmp"),  # noqa: S108 - in the container
                 protect=self._args.protect,
-                depends_on=[disk.claim, *self._credentials],
+                depends_on=[self._priority, disk.claim, *self._credentials],
             ),
             self,
         )

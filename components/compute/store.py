@@ -13,6 +13,10 @@ from components.compute.certificates import Certificate
 from components.compute.manifests import CONTAINER_SECURITY, labels, metadata, pod_security, resources
 from components.compute.node_group import STORES_LABEL
 
+PRIORITY_CLASS = "pyairtable-stores"
+PRIORITY = 1_000_000
+"""Above the services' 0: after an interruption the stores get room on the only node that can have them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoreArgs:
@@ -137,6 +141,7 @@ def _pod(args: StoreArgs) -> Any:
         "enable_service_links": False,
         "security_context": pod_security(args.user),
         "termination_grace_period_seconds": args.stop_seconds,
+        "priority_class_name": PRIORITY_CLASS,
         "node_selector": {STORES_LABEL: "true"},
         "containers": [{key: value for key, value in container.items() if value is not None}],
         "volumes": [

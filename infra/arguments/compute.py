@@ -4,6 +4,8 @@ import pulumi
 from pydantic import SecretStr
 
 from components.compute import (
+    BACKUP_CPU_MILLIS,
+    BACKUP_MEMORY_MIB,
     Access,
     ComputeArgs,
     EdgePlan,
@@ -20,8 +22,6 @@ from cost.instance_types import INSTANCE_TYPES
 from infra.sections import NodeGroupSettings, ServiceSettings, StoreSettings, cpu_millis, memory_mib
 from infra.settings import Settings
 
-BACKUP_CPU_MILLIS = 100
-BACKUP_MEMORY_MIB = 128
 DAYS_WITHOUT_BACKUP_IF_STOPPED = 4
 """Nodes that stop for the night may stop for a long weekend, and nothing changes in the database meanwhile."""
 PODS_BESIDE_SERVICES = 6

@@ -104,6 +104,34 @@ class Cluster(Sandbox):
                 group["AutoScalingGroupName"]
                 for group in self.aws("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
             ],
+            "security groups": [g["GroupId"] for g in ec2.describe_security_groups(Filters=own)["SecurityGroups"]],
+            "route tables": [t["RouteTableId"] for t in ec2.describe_route_tables(Filters=own)["RouteTables"]],
+            "gateways": [
+                g["InternetGatewayId"] for g in ec2.describe_internet_gateways(Filters=own)["InternetGateways"]
+            ],
+            "endpoints": [e["VpcEndpointId"] for e in ec2.describe_vpc_endpoints(Filters=own)["VpcEndpoints"]],
+            "NAT gateways": [
+                gateway["NatGatewayId"]
+                for gateway in ec2.describe_nat_gateways(Filters=own)["NatGateways"]
+                if gateway["State"] != "deleted"
+            ],
+            "flow logs": [log["FlowLogId"] for log in ec2.describe_flow_logs()["FlowLogs"]],
+            "log groups": [
+                group["logGroupName"]
+                for group in self.aws("logs").describe_log_groups()["logGroups"]
+                if "spend-report" not in group["logGroupName"]
+            ],
+            "roles": [
+                role["RoleName"]
+                for role in self.aws("iam").list_roles()["Roles"]
+                if role["RoleName"].startswith(f"pyairtable-{self.stack}") and "spend-report" not in role["RoleName"]
+            ],
+            "alarms": [
+                alarm["AlarmName"]
+                for alarm in self.aws("cloudwatch").describe_alarms()["MetricAlarms"]
+                if "backup" in alarm["AlarmName"]
+            ],
+            "target groups": [t["TargetGroupName"] for t in self.aws("elbv2").describe_target_groups()["TargetGroups"]],
             "balancers": [b["LoadBalancerName"] for b in self.aws("elbv2").describe_load_balancers()["LoadBalancers"]],
         }
         return {kind: items for kind, items in listed.items() if items}

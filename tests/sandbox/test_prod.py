@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sandbox.checks import CommittedEnvironment
-from tests.sandbox.harness import Cluster, name_of, running
+from tests.sandbox.checks import CAPACITY, CommittedEnvironment
+from tests.sandbox.harness import Cluster, is_ready, label, name_of, running, wait_for
+
+ZONE = "topology.kubernetes.io/zone"
+DRAIN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +47,27 @@ def test_lowering_the_phase_is_refused_in_the_preview_with_what_is_protected_and
     # The engine stops at the first ones that it meets.
     assert "::compute-stores-postgres-stateful-set" in said
     assert "cannot be deleted because it is protected" in said.replace("\n", " ")
-    assert "pulumi state unprotect" in said
+    assert 'first set pyairtable:protect: "false" and run pulumi up' in said
     assert cluster.states() == before
     assert cluster.not_running() == []
 
 
-def test_what_was_unprotected_on_purpose_can_go(cluster: Cluster) -> None:
+@pytest.mark.parametrize("capacity", ["SPOT", "ON_DEMAND"])
+def test_an_interrupted_node_leaves_no_service_without_a_replica(cluster: Cluster, capacity: str) -> None:
+    node = next(node for node in cluster.nodes() if label(node, CAPACITY) == capacity)
+    zone = label(node, ZONE)
+    process = cluster.start("node", "interrupt", name_of(node), "--stack", "prod")
+    while process.poll() is None:
+        for service in cluster.services():
+            assert any(is_ready(pod) for pod in cluster.pods(service["name"])), f"{service['name']} is down"
+    assert process.wait() == 0
+    wait_for(lambda: cluster.not_running() == [], "every pod to run again", DRAIN_SECONDS)
+    assert label(cluster.node_of("postgres"), ZONE) == (zone if capacity == "ON_DEMAND" else "us-east-1a")
+
+
+def test_what_was_unprotected_on_purpose_can_go_and_leaves_nothing(cluster: Cluster) -> None:
     cluster.override("protect", "false")
     cluster.up(2)
     assert {step.operation for step in cluster.plan("--stack", "prod", "--phase", "1")} == {"delete"}
+    cluster.up(1)
+    assert cluster.compute_left() == {}

@@ -174,13 +174,13 @@ class TestAlarm:
             "LessThanThreshold",
             1,
         )
-        assert inputs["period"] * inputs["evaluationPeriods"] == 24 * 60 * 60
+        assert (inputs["period"], inputs["evaluationPeriods"]) == (60 * 60, 24 + 2), "CloudWatch looks back by periods"
         assert inputs["alarmActions"] == [graph.only("aws:sns/topic:Topic").outputs["arn"]]
 
     @in_every_environment
     def test_where_nodes_stop_at_night_a_long_weekend_is_waited_for(self, stack: str) -> None:
         inputs = fullest(stack).named("compute-stores-backup-missing").inputs
-        assert inputs["period"] * inputs["evaluationPeriods"] == 4 * 24 * 60 * 60
+        assert (inputs["period"], inputs["evaluationPeriods"]) == (60 * 60, 4 * 24 + 2)
 
     @in_every_environment
     def test_no_data_is_no_dump(self, stack: str) -> None:

@@ -88,23 +88,29 @@ def test_outside_of_prod_it_has_neither_logs_nor_key_and_can_be_deleted(stack: s
     assert inputs["deletionProtection"] is False
 
 
+ACCESS_ENTRY = "aws:eks/accessEntry:AccessEntry"
+
+
 @in_every_environment
 def test_nobody_has_access_unless_the_config_says_so(stack: str) -> None:
-    assert platform(stack).only(CLUSTER).inputs["accessEntries"] == {}
+    assert platform(stack).of_type(ACCESS_ENTRY) == ()
 
 
 def test_the_access_of_the_config_is_the_whole_clusters() -> None:
-    entries = varied_prod().only(CLUSTER).inputs["accessEntries"]
-    assert {name: entry["principalArn"] for name, entry in entries.items()} == {
-        "pipeline": f"arn:aws:iam::{ACCOUNT_ID}:role/deploy",
-        "engineers": f"arn:aws:iam::{ACCOUNT_ID}:role/engineer",
+    graph = varied_prod()
+    pipeline, engineers = (f"arn:aws:iam::{ACCOUNT_ID}:role/{name}" for name in ("deploy", "engineer"))
+    assert {node.inputs["principalArn"] for node in graph.of_type(ACCESS_ENTRY)} == {pipeline, engineers}
+    policies = graph.of_type("aws:eks/accessPolicyAssociation:AccessPolicyAssociation")
+    prefix = "arn:aws:eks::aws:cluster-access-policy"
+    assert {node.inputs["principalArn"]: node.inputs["policyArn"] for node in policies} == {
+        pipeline: f"{prefix}/AmazonEKSClusterAdminPolicy",
+        engineers: f"{prefix}/AmazonEKSViewPolicy",
     }
-    policies = {name: list(entry["accessPolicies"].values()) for name, entry in entries.items()}
-    prefix, scope = "arn:aws:eks::aws:cluster-access-policy", {"type": "cluster"}
-    assert policies == {
-        "pipeline": [{"policyArn": f"{prefix}/AmazonEKSClusterAdminPolicy", "accessScope": scope}],
-        "engineers": [{"policyArn": f"{prefix}/AmazonEKSViewPolicy", "accessScope": scope}],
-    }
+    assert all(node.inputs["accessScope"] == {"type": "cluster"} for node in policies)
+
+
+def test_access_can_be_taken_away_where_the_cluster_is_protected() -> None:
+    assert all(not node.protect for node in varied_prod().of_type(ACCESS_ENTRY))
 
 
 @in_every_environment

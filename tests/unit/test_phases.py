@@ -163,6 +163,7 @@ NAMESPACE = {
     "compute-credentials-connections": KUBERNETES["ConfigMap"],
 }
 BACKUP = {
+    "compute-stores-priority": "kubernetes:scheduling.k8s.io/v1:PriorityClass",
     "compute-stores-backup": "pyairtable:compute:Backup",
     "compute-stores-backup-bucket": "aws:s3/bucket:Bucket",
     **{
@@ -432,7 +433,7 @@ def test_no_object_of_kubernetes_has_the_name_of_another_of_its_kind(stack: str,
 @every_environment_and_phase
 def test_every_object_of_kubernetes_is_named_and_in_the_namespace(stack: str, phase: Phase) -> None:
     graph = platform(stack, phase=int(phase))
-    everywhere = {"Namespace", "PersistentVolume"}
+    everywhere = {"Namespace", "PersistentVolume", "PriorityClass"}
     outside = [
         node.name
         for node in objects(graph)
