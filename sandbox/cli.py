@@ -166,6 +166,9 @@ def env(stack: str | None, state_dir: Path | None) -> None:
     if plane:
         variables["KUBECONFIG"] = str(plane.kubeconfig)
         variables["KUBECACHEDIR"] = str(state.temporary / "kubectl")  # or kubectl leaves one behind per port
+    else:
+        # Another stack's cluster, or a real one of the user's own, is not what a command for this stack is meant for.
+        variables["KUBECONFIG"] = os.devnull
     click.echo("unset AWS_PROFILE AWS_SESSION_TOKEN")
     for name, value in variables.items():
         click.echo(f"export {name}={shlex.quote(value)}")
@@ -329,12 +332,15 @@ class _Run:
             return
         from sandbox.providers.aws.client import Aws
 
-        aws = Aws(self.target.backends.aws_endpoint, self.settings.account_id, self.settings.region)
+        # The account that the stack was deployed with: its cluster is not gone because the config names another one.
+        account_id = self.engine.outputs().get("account_id") or self.settings.account_id
+        aws = Aws(self.target.backends.aws_endpoint, account_id, self.settings.region)
         if cluster in aws.client("eks").list_clusters()["clusters"]:
             planes.ensure(cluster)
         else:
             click.echo(f"the emulator has lost the cluster {cluster}: forgetting its control plane", err=True)
             planes.remove(cluster)
+            self.engine.agrees_no_more()
 
     def recover(self) -> None:
         """Bring the stack to where the engine can go on."""

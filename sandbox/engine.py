@@ -158,6 +158,10 @@ class Engine:
         """The emulator that the stack's state was last known to agree with."""
         return str(read_json(self._agreement).get("emulator", ""))
 
+    def agrees_no_more(self) -> None:
+        """Note that something which the state has is gone, so that the next command looks what is left."""
+        self._agreement.unlink(missing_ok=True)
+
     def _deployed_into(self, backends: Backends) -> None:
         write_json(self._agreement, {"emulator": backends.emulator})
 

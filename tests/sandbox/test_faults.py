@@ -43,3 +43,16 @@ def test_an_api_server_that_died_is_back_for_the_next_command(dev: Cluster) -> N
     assert service.process
     service.process.kill()
     assert dev.plan("--stack", "dev", "--phase", "2") == set()
+
+
+def test_a_preview_for_another_account_leaves_the_cluster_alone(dev: Cluster) -> None:
+    dev.override("accountId", "210987654321")
+    dev.run("preview", "--stack", "dev", "--phase", "2")
+    dev.run("config", "reset", "--stack", "dev", "accountId")
+    assert dev.not_running() == []
+    assert dev.plan("--stack", "dev", "--phase", "2") == set()
+
+
+def test_a_stack_without_a_cluster_gets_no_other_stacks_kubeconfig(dev: Cluster) -> None:
+    dev.up(1)
+    assert "KUBECONFIG=/dev/null" in dev.run("env", "--stack", "dev").stdout
