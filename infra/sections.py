@@ -72,7 +72,9 @@ def _network(value: str) -> str:
     try:
         network = ipaddress.IPv4Network(value)
     except ValueError:
-        raise ValueError("must be an IPv4 network with its prefix, such as 10.10.0.0/16") from None
+        network = None
+    if network is None or "/" not in value:
+        raise ValueError("must be an IPv4 network with its prefix, such as 10.10.0.0/16")
     return str(network)
 
 

@@ -212,7 +212,7 @@ NETWORK = [
     Bad("CIDR public", "network.cidrBlock", "52.0.0.0/16", "must lie in 10.0.0.0/8", CIDR),
     Bad("CIDR too large", "network.cidrBlock", "10.0.0.0/8", 'from /16 to /20 large, not "10.0.0.0/8"', CIDR),
     Bad("CIDR too small", "network.cidrBlock", "10.40.0.0/21", 'from /16 to /20 large, not "10.40.0.0/21"', CIDR),
-    Bad("CIDR without a prefix", "network.cidrBlock", "10.40.0.0", "must be from /16 to /20 large", CIDR),
+    Bad("CIDR without a prefix", "network.cidrBlock", "10.40.0.0", "must be an IPv4 network with its prefix", CIDR),
     Bad("CIDR with a host", "network.cidrBlock", "10.40.0.1/16", "an IPv4 network with its prefix, such as", CIDR),
     Bad("CIDR of IPv6", "network.cidrBlock", "fd00::/16", "an IPv4 network with its prefix, such as", CIDR),
     Bad("CIDR in words", "network.cidrBlock", "large", 'such as 10.10.0.0/16, not "large"', CIDR),

@@ -119,7 +119,7 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
         cost={"enforce": False, "stacksPerAccount": 1},
         protect=True,
         network=network,
-        cluster={"version": 1.36, "publicAccessCidrs": ["203.0.113.7"], "accessEntries": {"engineers": role}},
+        cluster={"version": 1.36, "publicAccessCidrs": ["203.0.113.7/32"], "accessEntries": {"engineers": role}},
         nodeGroups=[group(minSize=1, desiredSize=2, maxSize=3)],
         nightSchedule={"stop": "0 20 * * MON-FRI", "start": "0 6 * * MON-FRI", "timeZone": "Europe/Berlin"},
         stores={
