@@ -59,8 +59,7 @@ class Sandbox:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # Whoever runs the tests may have it ignored, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
+            preexec_fn=_heed_signals,  # noqa: PLW1509
         )
 
     def plan(self, *arguments: str) -> set[Step]:
@@ -142,6 +141,12 @@ class Sandbox:
             )
             for kind, items in listed.items()
         }
+
+
+def _heed_signals() -> None:
+    """Whoever runs the tests may have them ignored, as a shell does in the background, and children inherit that."""
+    for heeded in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(heeded, signal.SIG_DFL)
 
 
 @cache
