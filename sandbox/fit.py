@@ -18,7 +18,7 @@ from sandbox.quantities import Resources, allocatable, requests, total
 
 SURGE_LABEL: Final = "sandbox.pyairtable/surge"
 POLL_SECONDS: Final = 0.25
-CONTROLLERS_SECONDS: Final = 30
+CONTROLLERS_SECONDS: Final = 60
 """Within which the controllers have made the pods that are asked for."""
 SECOND_THOUGHTS_SECONDS: Final = 12
 """The scheduler tries a pod again within 10 s after something has changed; what it refuses for longer stays refused."""
@@ -194,10 +194,25 @@ def _wait_for_pods(api: KubernetesApi) -> None:
         for kind in ("Deployment", "StatefulSet", "DaemonSet")
         for workload in api.list("apps/v1", kind)
         if not has_its_pods(kind, workload)
-    ]:
+    ] + _below_their_least(api):
         if time.monotonic() > deadline:
             raise SandboxError(f"checking the fit: pods are not made within {CONTROLLERS_SECONDS} s: {missing[0]}")
         time.sleep(POLL_SECONDS)
+
+
+def _below_their_least(api: KubernetesApi) -> list[str]:
+    """Autoscalers that have still to bring their Deployment to its least replicas; at 0 they keep out of the way."""
+    replicas = {
+        (d["metadata"]["namespace"], d["metadata"]["name"]): d["spec"].get("replicas", 1)
+        for d in api.list("apps/v1", "Deployment")
+    }
+    return [
+        f"HorizontalPodAutoscaler {scaler['metadata']['namespace']}/{scaler['metadata']['name']}"
+        for scaler in api.list("autoscaling/v2", "HorizontalPodAutoscaler")
+        if 0
+        < replicas.get((scaler["metadata"]["namespace"], scaler["spec"]["scaleTargetRef"]["name"]), 0)
+        < scaler["spec"].get("minReplicas", 1)
+    ]
 
 
 def has_its_pods(kind: str, workload: Manifest) -> bool:
