@@ -2,10 +2,11 @@
 
 from components.compute.backup import BACKUP_CPU_MILLIS, BACKUP_MEMORY_MIB
 from components.compute.cluster import Access
-from components.compute.compute import Compute, ComputeArgs, EdgePlan, NodeGroupPlan
-from components.compute.data_stores import StoreSize
+from components.compute.compute import Compute, ComputeArgs
+from components.compute.data_stores import DataStoresPlan, StoreSize
+from components.compute.edge import EdgePlan
 from components.compute.namespace import Quota, RegistryLogin
-from components.compute.node_group import Schedule
+from components.compute.node_group import NodeGroupPlan, Schedule
 from components.compute.workloads import ServiceArgs, Workloads, WorkloadsArgs
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Access",
     "Compute",
     "ComputeArgs",
+    "DataStoresPlan",
     "EdgePlan",
     "NodeGroupPlan",
     "Quota",

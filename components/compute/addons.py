@@ -66,7 +66,7 @@ class NodelessAddons(pulumi.ComponentResource):
                 # A /28 prefix for each slot of an address: a medium node otherwise ends at 17 pods.
                 "env": {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"},
             },
-            role=("aws-node", role.arn),
+            role=role,
         )
         self.ready = [agent, cni]
         self.register_outputs({})
@@ -137,7 +137,7 @@ class Addons(pulumi.ComponentResource):
             args.cluster_name,
             "aws-ebs-csi-driver",
             configuration={"controller": {"replicaCount": args.replicas}},
-            role=("ebs-csi-controller-sa", role.arn),
+            role=role,
             after=self._nodes,
         )
 
@@ -158,7 +158,7 @@ class Addons(pulumi.ComponentResource):
             f"{self._name}-autoscaler-identity",
             cluster_name=args.cluster_name,
             namespace=SYSTEM_NAMESPACE,
-            service_account="cluster-autoscaler",
+            service_account=role.service_account,
             role_arn=role.arn,
             tags=TAGS,
             opts=pulumi.ResourceOptions(parent=self),
@@ -204,17 +204,17 @@ def _addon(
     addon: str,
     *,
     configuration: Mapping[str, Any] | None = None,
-    role: tuple[str, pulumi.Input[str]] | None = None,
+    role: PodRole | None = None,
     after: Sequence[pulumi.Resource] = (),
 ) -> aws.eks.Addon:
-    """An EKS add-on at its pinned version; `role` is a service account and the role that it gets."""
+    """An EKS add-on at its pinned version; `role` is what its service account gets."""
     return aws.eks.Addon(
         resource_name,
         cluster_name=cluster_name,
         addon_name=addon,
         addon_version=VERSIONS[addon],
         configuration_values=json.dumps(configuration, sort_keys=True) if configuration else None,
-        pod_identity_associations=[{"service_account": role[0], "role_arn": role[1]}] if role else None,
+        pod_identity_associations=[{"service_account": role.service_account, "role_arn": role.arn}] if role else None,
         resolve_conflicts_on_create="OVERWRITE",
         resolve_conflicts_on_update="OVERWRITE",
         tags=TAGS,

@@ -192,7 +192,7 @@ class Backup(pulumi.ComponentResource):
             f"{self._name}-identity",
             cluster_name=args.cluster_name,
             namespace=NAMESPACE,
-            service_account=APP,
+            service_account=role.service_account,
             role_arn=role.arn,
             tags=TAGS,
             opts=self._child,

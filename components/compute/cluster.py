@@ -49,6 +49,8 @@ class Cluster(pulumi.ComponentResource):
     """EKS control plane with kube-proxy; it gets no CoreDNS and no CNI, whose place in the order is elsewhere."""
 
     name: str
+    made_name: pulumi.Output[str]
+    """The name, known once the cluster exists; for what waits for it alone, and not for the whole component."""
     kubeconfig: pulumi.Output[str]
     """Secret; JSON."""
     security_group_id: pulumi.Output[str]
@@ -87,24 +89,26 @@ class Cluster(pulumi.ComponentResource):
             tags={**TAGS, **args.names.default_tags},
             opts=pulumi.ResourceOptions(parent=self, depends_on=[logs] if logs else [], protect=args.protect),
         )
-        self._admit(name, args.access, cluster.cluster_security_group_id.apply(lambda _: self.name))
         self.kubeconfig = pulumi.Output.secret(cluster.kubeconfig_json)
         self.security_group_id = cluster.cluster_security_group_id
+        # Not through the kubeconfig, which would make a secret of the name.
+        self.made_name = self.security_group_id.apply(lambda _: self.name)
+        self._admit(name, args.access)
         self.register_outputs({"name": self.name, "kubeconfig": self.kubeconfig})
 
-    def _admit(self, name: str, access: Mapping[str, Access], cluster_name: pulumi.Output[str]) -> None:
+    def _admit(self, name: str, access: Mapping[str, Access]) -> None:
         """Not through the component, whose protection they would inherit: access has to be easy to take away."""
         for key, entry in access.items():
             admitted = aws.eks.AccessEntry(
                 f"{name}-access-{key}",
-                cluster_name=cluster_name,
+                cluster_name=self.made_name,
                 principal_arn=entry.principal_arn,
                 tags=TAGS,
                 opts=pulumi.ResourceOptions(parent=self),
             )
             aws.eks.AccessPolicyAssociation(
                 f"{name}-access-{key}-{entry.access}",
-                cluster_name=cluster_name,
+                cluster_name=self.made_name,
                 principal_arn=admitted.principal_arn,
                 policy_arn=ACCESS_POLICIES[entry.access],
                 access_scope={"type": "cluster"},

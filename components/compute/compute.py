@@ -10,38 +10,13 @@ from components.compute.addons import Addons, AddonsArgs, NodelessAddons, Nodele
 from components.compute.certificates import Certificates
 from components.compute.cluster import Access, Cluster, ClusterArgs
 from components.compute.credentials import Credentials, CredentialsArgs
-from components.compute.data_stores import DataStores, DataStoresArgs, StoreSize
-from components.compute.edge import Edge, EdgeArgs
+from components.compute.data_stores import DataStores, DataStoresArgs, DataStoresPlan
+from components.compute.edge import Edge, EdgeArgs, EdgePlan
 from components.compute.namespace import Namespace, NamespaceArgs, Quota, RegistryLogin
 from components.compute.network import Network, NetworkArgs
-from components.compute.node_group import NodeGroup, NodeGroupArgs, Schedule
+from components.compute.node_group import NodeGroup, NodeGroupArgs, NodeGroupPlan, Schedule
 from components.compute.node_role import NodeRole
 from infra.naming import Names
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeGroupPlan:
-    """One group of the stack's nodes, as the config describes it."""
-
-    name: str
-    capacity_type: str
-    instance_types: tuple[str, ...]
-    architecture: str
-    burstable: bool
-    min_size: int
-    desired_size: int
-    max_size: int
-    hosts_stores: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class EdgePlan:
-    """What the public entry leads to."""
-
-    service: str
-    service_port: int
-    domain: str | None
-    certificate_arn: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +39,7 @@ class ComputeArgs:
     encrypt_secrets_with_own_key: bool
     node_groups: tuple[NodeGroupPlan, ...]
     schedule: Schedule | None
-    postgres: StoreSize
-    redis: StoreSize
-    backup_schedule: str
-    backup_days_without: int
-    backup_retention_days: int
-    database_clients: tuple[str, ...]
-    redis_clients: tuple[str, ...]
+    stores: DataStoresPlan
     quota: Quota
     registry_login: RegistryLogin | None
     airtable_token: pulumi.Output[str] | None
@@ -107,13 +76,10 @@ class Compute(pulumi.ComponentResource):
             enable_secret_mutable=True,
             opts=self._child,
         )
-        # What depends on the cluster's name, rather than on the component, waits for the cluster only. Not through the
-        # kubeconfig, which would make a secret of the name.
-        known = cluster.security_group_id.apply(lambda _: cluster.name)
         nodeless = NodelessAddons(
-            f"{name}-nodeless-addons", NodelessAddonsArgs(names=args.names, cluster_name=known), self._child
+            f"{name}-nodeless-addons", NodelessAddonsArgs(names=args.names, cluster_name=cluster.made_name), self._child
         )
-        groups = self._node_groups(network, known, nodeless.ready)
+        groups = self._node_groups(network, cluster.made_name, nodeless.ready)
         nodes = [group.resource for group in groups.values()]
         addons = Addons(
             f"{name}-addons",
@@ -121,7 +87,7 @@ class Compute(pulumi.ComponentResource):
                 names=args.names,
                 account_id=args.account_id,
                 region=args.region,
-                cluster_name=known,
+                cluster_name=cluster.made_name,
                 replicas=2 if sum(group.desired_size for group in args.node_groups) > 1 else 1,
             ),
             self.kubernetes_provider,
@@ -145,7 +111,7 @@ class Compute(pulumi.ComponentResource):
         )
         stores = DataStores(
             f"{name}-stores",
-            self._data_stores_args(known),
+            self._data_stores_args(cluster.made_name),
             certificates,
             credentials.ready,
             self._in_cluster(*namespace.ready, *nodes, *addons.ready),
@@ -205,20 +171,12 @@ class Compute(pulumi.ComponentResource):
                 f"{self._name}-nodes-{plan.name}",
                 NodeGroupArgs(
                     names=args.names,
-                    group=plan.name,
+                    plan=plan,
                     cluster_name=cluster_name,
                     kubernetes_version=args.kubernetes_version,
                     role_arn=role.arn,
                     subnet_ids=data_subnet if plan.hosts_stores else list(network.node_subnets.values()),
                     public_addresses=not args.private_nodes,
-                    capacity_type="spot" if plan.capacity_type == "spot" else "on-demand",
-                    instance_types=plan.instance_types,
-                    architecture="arm64" if plan.architecture == "arm64" else "amd64",
-                    burstable=plan.burstable,
-                    min_size=plan.min_size,
-                    desired_size=plan.desired_size,
-                    max_size=plan.max_size,
-                    hosts_stores=plan.hosts_stores,
                     schedule=args.schedule,
                 ),
                 pulumi.ResourceOptions(parent=self, depends_on=after),
@@ -235,13 +193,7 @@ class Compute(pulumi.ComponentResource):
             cluster_name=cluster_name,
             alert_topic_arn=args.alert_topic_arn,
             availability_zone=args.data_availability_zone,
-            postgres=args.postgres,
-            redis=args.redis,
-            backup_schedule=args.backup_schedule,
-            backup_days_without=args.backup_days_without,
-            backup_retention_days=args.backup_retention_days,
-            database_clients=args.database_clients,
-            redis_clients=args.redis_clients,
+            plan=args.stores,
             protect=args.protect,
         )
 
@@ -263,10 +215,7 @@ class Compute(pulumi.ComponentResource):
                 public_subnets=list(network.public_subnets.values()),
                 node_security_group_id=cluster.security_group_id,
                 autoscaling_groups={key: group.autoscaling_group for key, group in groups.items()},
-                service=plan.service,
-                service_port=plan.service_port,
-                domain=plan.domain,
-                certificate_arn=plan.certificate_arn,
+                plan=plan,
             ),
             self._in_cluster(*after),
         ).url

@@ -45,15 +45,9 @@ class StoreSize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataStoresArgs:
-    """Sizes, zone, protection, and who is let in."""
+class DataStoresPlan:
+    """Sizes, backups, and who is let in, as the config describes them."""
 
-    names: Names
-    account_id: str
-    region: str
-    cluster_name: pulumi.Input[str]
-    alert_topic_arn: pulumi.Input[str]
-    availability_zone: str
     postgres: StoreSize
     redis: StoreSize
     backup_schedule: str
@@ -61,6 +55,19 @@ class DataStoresArgs:
     backup_retention_days: int
     database_clients: tuple[str, ...]
     redis_clients: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataStoresArgs:
+    """The stores, and where they are and how they are kept."""
+
+    names: Names
+    account_id: str
+    region: str
+    cluster_name: pulumi.Input[str]
+    alert_topic_arn: pulumi.Input[str]
+    availability_zone: str
+    plan: DataStoresPlan
     protect: bool
 
 
@@ -100,16 +107,16 @@ class DataStores(pulumi.ComponentResource):
                 alert_topic_arn=args.alert_topic_arn,
                 image=POSTGRES_IMAGE,
                 user=POSTGRES_USER_ID,
-                retention_days=args.backup_retention_days,
-                schedule=args.backup_schedule,
-                days_without=args.backup_days_without,
-                dump_mib=min(args.postgres.disk_gib * 1024 // 4, LARGEST_DUMP_MIB),
+                retention_days=args.plan.backup_retention_days,
+                schedule=args.plan.backup_schedule,
+                days_without=args.plan.backup_days_without,
+                dump_mib=min(args.plan.postgres.disk_gib * 1024 // 4, LARGEST_DUMP_MIB),
                 protect=args.protect,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[postgres]),
         )
-        self._let_in("postgres", POSTGRES_PORT, (*args.database_clients, backup.app))
-        self._let_in("redis", REDIS_PORT, args.redis_clients)
+        self._let_in("postgres", POSTGRES_PORT, (*args.plan.database_clients, backup.app))
+        self._let_in("redis", REDIS_PORT, args.plan.redis_clients)
         self.backup_bucket = backup.bucket
         self.ready = [postgres, redis]
         self.register_outputs({"backup_bucket": self.backup_bucket})
@@ -128,7 +135,7 @@ class DataStores(pulumi.ComponentResource):
         )
 
     def _postgres(self) -> kubernetes.apps.v1.StatefulSet:
-        size = self._args.postgres
+        size = self._args.plan.postgres
         disk = self._disk("postgres", size.disk_gib)
         settings = {
             "ssl": "on",
@@ -171,7 +178,7 @@ class DataStores(pulumi.ComponentResource):
         )
 
     def _redis(self) -> kubernetes.apps.v1.StatefulSet:
-        size = self._args.redis
+        size = self._args.plan.redis
         disk = self._disk("redis", size.disk_gib)
         # Three quarters: a snapshot copies what changes while it is written.
         configuration = f"""\

@@ -19,8 +19,18 @@ DRAIN_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeArgs:
+class EdgePlan:
     """What is reached, and as what."""
+
+    service: str
+    service_port: int
+    domain: str | None
+    certificate_arn: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeArgs:
+    """The edge, and the network and nodes that it leads into."""
 
     names: Names
     vpc_id: pulumi.Input[str]
@@ -29,10 +39,7 @@ class EdgeArgs:
     node_security_group_id: pulumi.Input[str]
     autoscaling_groups: Mapping[str, pulumi.Output[str]]
     """Where the nodes are, by the node group's name."""
-    service: str
-    service_port: int
-    domain: str | None
-    certificate_arn: str | None
+    plan: EdgePlan
 
 
 class Edge(pulumi.ComponentResource):
@@ -76,10 +83,10 @@ class Edge(pulumi.ComponentResource):
         aws.lb.Listener(
             f"{name}-listener",
             load_balancer_arn=balancer.arn,
-            port=HTTPS_PORT if args.certificate_arn else HTTP_PORT,
-            protocol="TLS" if args.certificate_arn else "TCP",
-            certificate_arn=args.certificate_arn,
-            ssl_policy=TLS_POLICY if args.certificate_arn else None,
+            port=HTTPS_PORT if args.plan.certificate_arn else HTTP_PORT,
+            protocol="TLS" if args.plan.certificate_arn else "TCP",
+            certificate_arn=args.plan.certificate_arn,
+            ssl_policy=TLS_POLICY if args.plan.certificate_arn else None,
             default_actions=[{"type": "forward", "target_group_arn": target.arn}],
             tags=TAGS,
             opts=self._child,
@@ -93,8 +100,8 @@ class Edge(pulumi.ComponentResource):
             )
         self._service()
         self.url = (
-            pulumi.Output.from_input(f"https://{args.domain}")
-            if args.domain
+            pulumi.Output.from_input(f"https://{args.plan.domain}")
+            if args.plan.domain
             else balancer.dns_name.apply(lambda host: f"http://{host}")
         )
         self.register_outputs({"url": self.url})
@@ -109,7 +116,7 @@ class Edge(pulumi.ComponentResource):
             tags={**TAGS, "Name": args.names.of("edge")},
             opts=self._child,
         )
-        port = HTTPS_PORT if args.certificate_arn else HTTP_PORT
+        port = HTTPS_PORT if args.plan.certificate_arn else HTTP_PORT
         aws.vpc.SecurityGroupIngressRule(
             f"{name}-from-clients",
             security_group_id=group.id,
@@ -153,9 +160,9 @@ class Edge(pulumi.ComponentResource):
             metadata=metadata("edge", annotations={"pulumi.com/skipAwait": "true"}),
             spec={
                 "type": "NodePort",
-                "selector": {"app": args.service},
+                "selector": {"app": args.plan.service},
                 "ports": [
-                    {"name": "http", "port": HTTP_PORT, "target_port": args.service_port, "node_port": NODE_PORT}
+                    {"name": "http", "port": HTTP_PORT, "target_port": args.plan.service_port, "node_port": NODE_PORT}
                 ],
             },
             opts=self._child,
@@ -164,8 +171,8 @@ class Edge(pulumi.ComponentResource):
             f"{self._name}-policy",
             metadata=metadata("edge"),
             spec=network_policy_spec(
-                args.service,
-                ingress=[{"from_": [{"ip_block": {"cidr": args.vpc_cidr}}], "ports": tcp(args.service_port)}],
+                args.plan.service,
+                ingress=[{"from_": [{"ip_block": {"cidr": args.vpc_cidr}}], "ports": tcp(args.plan.service_port)}],
             ),
             opts=self._child,
         )

@@ -28,16 +28,10 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeGroupArgs:
-    """Size and kind of one group. Sizes in nodes."""
+class NodeGroupPlan:
+    """Size and kind of one group, as the config describes it. Sizes in nodes."""
 
-    names: Names
-    group: str
-    cluster_name: pulumi.Input[str]
-    kubernetes_version: str
-    role_arn: pulumi.Input[str]
-    subnet_ids: list[pulumi.Output[str]]
-    public_addresses: bool
+    name: str
     capacity_type: Literal["spot", "on-demand"]
     instance_types: tuple[str, ...]
     architecture: Literal["amd64", "arm64"]
@@ -46,6 +40,19 @@ class NodeGroupArgs:
     desired_size: int
     max_size: int
     hosts_stores: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeGroupArgs:
+    """One group, and the cluster and network that it joins."""
+
+    names: Names
+    plan: NodeGroupPlan
+    cluster_name: pulumi.Input[str]
+    kubernetes_version: str
+    role_arn: pulumi.Input[str]
+    subnet_ids: list[pulumi.Output[str]]
+    public_addresses: bool
     schedule: Schedule | None
 
 
@@ -58,9 +65,9 @@ class NodeGroup(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: NodeGroupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("pyairtable:compute:NodeGroup", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
+        child, plan = pulumi.ResourceOptions(parent=self), args.plan
         # With the kind of capacity in it: the dashboard tells spot nodes by their group's name.
-        self.name = args.names.of(f"{args.capacity_type}-{args.group}")
+        self.name = args.names.of(f"{plan.capacity_type}-{plan.name}")
 
         template = self._launch_template(name, args, child)
         self.resource = aws.eks.NodeGroup(
@@ -70,14 +77,18 @@ class NodeGroup(pulumi.ComponentResource):
             node_role_arn=args.role_arn,
             subnet_ids=args.subnet_ids,
             version=args.kubernetes_version,
-            ami_type="AL2023_ARM_64_STANDARD" if args.architecture == "arm64" else "AL2023_x86_64_STANDARD",
-            capacity_type="SPOT" if args.capacity_type == "spot" else "ON_DEMAND",
-            instance_types=list(args.instance_types),
-            scaling_config={"min_size": args.min_size, "desired_size": args.desired_size, "max_size": args.max_size},
+            ami_type="AL2023_ARM_64_STANDARD" if plan.architecture == "arm64" else "AL2023_x86_64_STANDARD",
+            capacity_type="SPOT" if plan.capacity_type == "spot" else "ON_DEMAND",
+            instance_types=list(plan.instance_types),
+            scaling_config={
+                "min_size": plan.min_size,
+                "desired_size": plan.desired_size,
+                "max_size": plan.max_size,
+            },
             launch_template={"id": template.id, "version": template.latest_version.apply(str)},
             update_config={"max_unavailable": MAX_UNAVAILABLE},
             node_repair_config={"enabled": True},
-            labels={STORES_LABEL: "true"} if args.hosts_stores else None,
+            labels={STORES_LABEL: "true"} if plan.hosts_stores else None,
             tags={**TAGS, "PublicAddress": str(args.public_addresses).lower()},
             # The Cluster Autoscaler owns the number of nodes.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["scalingConfig.desiredSize"]),
@@ -109,7 +120,7 @@ class NodeGroup(pulumi.ComponentResource):
                 }
             ],
             # Unlimited credits, the default for T3, bill every sustained burst; these bound the bill instead.
-            credit_specification={"cpu_credits": "standard"} if args.burstable else None,
+            credit_specification={"cpu_credits": "standard"} if args.plan.burstable else None,
             # Tags of the node group do not reach its instances and their disks, and the budget counts by tag.
             tag_specifications=[{"resource_type": kind, "tags": instance_tags} for kind in ("instance", "volume")],
             user_data=base64.b64encode(node_config().encode()).decode(),
@@ -118,7 +129,7 @@ class NodeGroup(pulumi.ComponentResource):
         )
 
     def _schedule(self, name: str, args: NodeGroupArgs, schedule: Schedule) -> None:
-        sizes = {"stop": (0, 0, 0), "start": (args.min_size, args.desired_size, args.max_size)}
+        sizes = {"stop": (0, 0, 0), "start": (args.plan.min_size, args.plan.desired_size, args.plan.max_size)}
         for action, recurrence in (("stop", schedule.stop), ("start", schedule.start)):
             least, desired, most = sizes[action]
             aws.autoscaling.Schedule(

@@ -16,6 +16,7 @@ class PodRole(pulumi.ComponentResource):
 
     arn: pulumi.Output[str]
     """Known once the role has its permissions."""
+    service_account: str
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class PodRole(pulumi.ComponentResource):
     ) -> None:
         super().__init__("pyairtable:compute:PodRole", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        self.service_account = service_account
         # Pod Identity tags the session: without these conditions any cluster of the account could use the role.
         session = {
             "StringEquals": {

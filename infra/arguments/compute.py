@@ -8,6 +8,7 @@ from components.compute import (
     BACKUP_MEMORY_MIB,
     Access,
     ComputeArgs,
+    DataStoresPlan,
     EdgePlan,
     NodeGroupPlan,
     Quota,
@@ -31,7 +32,6 @@ PODS_BESIDE_SERVICES = 6
 def compute_args(settings: Settings, alert_topic_arn: pulumi.Input[str]) -> ComputeArgs:
     """What Compute has to know of the settings."""
     prod = settings.environment == "prod"
-    services = settings.services
     return ComputeArgs(
         names=settings.names,
         account_id=settings.account_id,
@@ -58,13 +58,7 @@ def compute_args(settings: Settings, alert_topic_arn: pulumi.Input[str]) -> Comp
         )
         if settings.night_schedule
         else None,
-        postgres=_store(settings.stores.postgres),
-        redis=_store(settings.stores.redis),
-        backup_schedule=settings.stores.backup_schedule,
-        backup_days_without=DAYS_WITHOUT_BACKUP_IF_STOPPED if settings.night_schedule else 1,
-        backup_retention_days=settings.stores.backup_retention_days,
-        database_clients=tuple(service.name for service in services if "database" in service.uses),
-        redis_clients=tuple(service.name for service in services if "redis" in service.uses),
+        stores=_stores(settings),
         quota=_quota(settings),
         registry_login=RegistryLogin(
             host=settings.registry.host,
@@ -105,6 +99,19 @@ def _node_group(group: NodeGroupSettings) -> NodeGroupPlan:
         desired_size=group.desired_size,
         max_size=group.max_size,
         hosts_stores=group.hosts_stores,
+    )
+
+
+def _stores(settings: Settings) -> DataStoresPlan:
+    stores = settings.stores
+    return DataStoresPlan(
+        postgres=_store(stores.postgres),
+        redis=_store(stores.redis),
+        backup_schedule=stores.backup_schedule,
+        backup_days_without=DAYS_WITHOUT_BACKUP_IF_STOPPED if settings.night_schedule else 1,
+        backup_retention_days=stores.backup_retention_days,
+        database_clients=tuple(service.name for service in settings.services if "database" in service.uses),
+        redis_clients=tuple(service.name for service in settings.services if "redis" in service.uses),
     )
 
 
