@@ -9,10 +9,11 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
-from components.compute.pod_role import PodRole
-from components.compute.policies import allow
 from components.compute.tags import TAGS
+from components.shared.pod_role import PodRole
+from components.shared.policies import allow
 from infra.naming import Names
+from infra.phases import Phase
 
 VERSIONS: Mapping[str, str] = {
     "vpc-cni": "v1.22.3-eksbuild.1",
@@ -48,6 +49,7 @@ class NodelessAddons(pulumi.ComponentResource):
         role = PodRole(
             f"{name}-vpc-cni-role",
             names=args.names,
+            phase=Phase.COMPUTE,
             suffix="vpc-cni",
             purpose=f"Lets the CNI of {args.names.prefix} manage network interfaces",
             cluster_name=args.names.prefix,
@@ -123,6 +125,7 @@ class Addons(pulumi.ComponentResource):
         role = PodRole(
             f"{self._name}-ebs-csi-role",
             names=args.names,
+            phase=Phase.COMPUTE,
             suffix="ebs-csi",
             purpose=f"Lets the disk driver of {args.names.prefix} attach the stack's own volumes",
             cluster_name=args.names.prefix,
@@ -146,6 +149,7 @@ class Addons(pulumi.ComponentResource):
         role = PodRole(
             f"{self._name}-autoscaler-role",
             names=args.names,
+            phase=Phase.COMPUTE,
             suffix="cluster-autoscaler",
             purpose=f"Lets the Cluster Autoscaler of {args.names.prefix} size its own node groups",
             cluster_name=args.names.prefix,

@@ -7,14 +7,12 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
-from components.compute.credentials import CONNECTIONS, DATABASE_SECRET, POSTGRES_PORT
-from components.compute.manifests import (
+from components.compute.tags import TAGS
+from components.shared.manifests import (
     CONTAINER_SECURITY,
     INTERNET,
     NAMESPACE,
     POD_IDENTITY_AGENT,
-    from_config_map,
-    from_secret,
     labels,
     metadata,
     network_policy_spec,
@@ -23,18 +21,24 @@ from components.compute.manifests import (
     resources,
     tcp,
 )
-from components.compute.node_group import STORES_LABEL
-from components.compute.pod_role import PodRole
-from components.compute.policies import allow, document
-from components.compute.tags import TAGS
+from components.shared.pod_role import PodRole
+from components.shared.policies import allow, document
+from components.shared.stores import (
+    AWS_CLI_IMAGE,
+    POSTGRES_PORT,
+    STORES_LABEL,
+    authority_mount,
+    authority_volume,
+    database_login,
+)
 from infra.naming import Names
+from infra.phases import Phase
 
 APP = "postgres-backup"
 BACKUP_CPU_MILLIS = 100
 BACKUP_MEMORY_MIB = 256
 """The AWS CLI holds some parts of the file while it uploads them."""
 SCRATCH_MIB = 128
-AWS_CLI_IMAGE = "public.ecr.aws/aws-cli/aws-cli:2.31.32"
 METRIC_NAMESPACE = "PyAirtable/Backup"
 METRIC = "DumpSucceeded"
 HOUR_SECONDS = 3600
@@ -173,6 +177,7 @@ class Backup(pulumi.ComponentResource):
         role = PodRole(
             f"{self._name}-role",
             names=args.names,
+            phase=Phase.COMPUTE,
             suffix="backup",
             purpose=f"Lets the backup of {args.names.prefix} add dumps and say so",
             cluster_name=args.names.prefix,
@@ -248,20 +253,15 @@ class Backup(pulumi.ComponentResource):
                     **shared,
                     "name": "dump",
                     "image": self._args.image,
-                    "command": ["pg_dump", "--format=custom", "--no-owner", "--file=/dump/pyairtable.dump"],
-                    "env": [
-                        from_config_map("PGHOST", CONNECTIONS, "DB_HOST"),
-                        from_config_map("PGPORT", CONNECTIONS, "DB_PORT"),
-                        from_config_map("PGDATABASE", CONNECTIONS, "DB_NAME"),
-                        from_secret("PGUSER", DATABASE_SECRET, "username"),
-                        from_secret("PGPASSWORD", DATABASE_SECRET, "password"),
-                        {"name": "PGSSLMODE", "value": "verify-full"},
-                        {"name": "PGSSLROOTCERT", "value": "/etc/authority/ca.crt"},
+                    "command": [
+                        "pg_dump",
+                        "--format=custom",
+                        "--no-owner",
+                        "--exclude-schema=credentials",  # every stack makes its own
+                        "--file=/dump/pyairtable.dump",
                     ],
-                    "volume_mounts": [
-                        dump,
-                        {"name": "authority", "mount_path": "/etc/authority", "read_only": True},
-                    ],
+                    "env": database_login(),
+                    "volume_mounts": [dump, authority_mount()],
                 }
             ],
             "containers": [
@@ -281,10 +281,7 @@ class Backup(pulumi.ComponentResource):
             ],
             "volumes": [
                 {"name": "dump", "empty_dir": {"size_limit": f"{self._args.dump_mib}Mi"}},
-                {
-                    "name": "authority",
-                    "config_map": {"name": CONNECTIONS, "items": [{"key": "ca.crt", "path": "ca.crt"}]},
-                },
+                authority_volume(),
             ],
         }
 

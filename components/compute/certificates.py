@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_tls as tls
 
-from components.compute.credentials import host
+from components.shared.stores import host
 from infra.naming import Names
 
 YEAR_HOURS = 365 * 24

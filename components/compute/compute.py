@@ -54,6 +54,8 @@ class Compute(pulumi.ComponentResource):
     cluster_name: str
     kubeconfig: pulumi.Output[str]
     kubernetes_provider: kubernetes.Provider
+    credential_ids: Mapping[str, pulumi.Output[str]]
+    """Of the Secrets that pods read, by name."""
     api_gateway_url: pulumi.Output[str] | None
     pull_secret: str | None
     ready: list[pulumi.Resource]
@@ -109,6 +111,7 @@ class Compute(pulumi.ComponentResource):
             ),
             self._in_cluster(*namespace.ready),
         )
+        self.credential_ids = credentials.ids
         stores = DataStores(
             f"{name}-stores",
             self._data_stores_args(cluster.made_name),

@@ -1,22 +1,26 @@
 """Credentials: the Secrets and the connection settings that every phase's pods read."""
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
-from components.compute.manifests import NAMESPACE, metadata
+from components.shared.manifests import metadata
+from components.shared.stores import (
+    API_KEYS_SECRET,
+    CONNECTIONS,
+    DATABASE_NAME,
+    DATABASE_SECRET,
+    DATABASE_USER,
+    POSTGRES_PORT,
+    REDIS_PORT,
+    REDIS_SECRET,
+    host,
+)
 
-DATABASE_SECRET = "database-credentials"  # noqa: S105 - names
-REDIS_SECRET = "redis-credentials"  # noqa: S105
-API_KEYS_SECRET = "api-keys"  # noqa: S105
-CONNECTIONS = "connections"
-DATABASE_USER = "admin"
-DATABASE_NAME = "pyairtable"
-POSTGRES_PORT = 5432
-REDIS_PORT = 6379
 PASSWORD_LENGTH = 32
 """Letters and digits: 190 bits, and nothing that a URL or a shell would read otherwise."""
 
@@ -37,6 +41,8 @@ class Credentials(pulumi.ComponentResource):
     Deployment notices. Host, port and database name are no secrets, so that a rotation cannot lose them.
     """
 
+    ids: Mapping[str, pulumi.Output[str]]
+    """Of the Secrets, by name."""
     ready: list[pulumi.Resource]
 
     def __init__(self, name: str, args: CredentialsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -50,10 +56,16 @@ class Credentials(pulumi.ComponentResource):
             keys["airtable_token"] = args.airtable_token
         if args.gemini_api_key is not None:
             keys["gemini_api_key"] = args.gemini_api_key
+        secrets = {
+            DATABASE_SECRET: self._secret(
+                DATABASE_SECRET, {"username": DATABASE_USER, "password": self._password("database-password")}
+            ),
+            REDIS_SECRET: self._secret(REDIS_SECRET, {"password": self._password("redis-password")}),
+            API_KEYS_SECRET: self._secret(API_KEYS_SECRET, keys),
+        }
+        self.ids = {name: secret.id for name, secret in secrets.items()}
         self.ready = [
-            self._secret(DATABASE_SECRET, {"username": DATABASE_USER, "password": self._password("database-password")}),
-            self._secret(REDIS_SECRET, {"password": self._password("redis-password")}),
-            self._secret(API_KEYS_SECRET, keys),
+            *secrets.values(),
             kubernetes.core.v1.ConfigMap(
                 f"{name}-{CONNECTIONS}",
                 metadata=metadata(CONNECTIONS),
@@ -76,7 +88,7 @@ class Credentials(pulumi.ComponentResource):
             f"{self._name}-{suffix}", length=PASSWORD_LENGTH, special=False, opts=pulumi.ResourceOptions(parent=self)
         ).result
 
-    def _secret(self, secret: str, data: dict[str, pulumi.Input[str]]) -> pulumi.Resource:
+    def _secret(self, secret: str, data: dict[str, pulumi.Input[str]]) -> kubernetes.core.v1.Secret:
         return kubernetes.core.v1.Secret(
             f"{self._name}-{secret}",
             metadata=metadata(secret),
@@ -88,8 +100,3 @@ class Credentials(pulumi.ComponentResource):
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-def host(service: str) -> str:
-    """The name by which pods reach a Service of the namespace."""
-    return f"{service}.{NAMESPACE}.svc.cluster.local"

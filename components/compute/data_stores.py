@@ -1,38 +1,39 @@
 """DataStores: PostgreSQL and Redis in the cluster, their disks and backups."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.compute.backup import Backup, BackupArgs
 from components.compute.certificates import Certificates
-from components.compute.credentials import (
+from components.compute.disk import Disk, DiskArgs
+from components.compute.store import CREDENTIALS_FOLDER, PRIORITY, PRIORITY_CLASS, StoreArgs, store
+from components.shared.manifests import from_secret, metadata, network_policy_spec, pods, resources, tcp
+from components.shared.stores import (
     DATABASE_NAME,
     DATABASE_SECRET,
+    POSTGRES_IMAGE,
     POSTGRES_PORT,
+    POSTGRES_USER_ID,
+    REDIS_IMAGE,
     REDIS_PORT,
     REDIS_SECRET,
+    REDIS_USER_ID,
 )
-from components.compute.disk import Disk, DiskArgs
-from components.compute.manifests import from_secret, metadata, network_policy_spec, pods, tcp
-from components.compute.store import PRIORITY, PRIORITY_CLASS, StoreArgs, store
 from infra.naming import Names
 
-POSTGRES_IMAGE = "public.ecr.aws/docker/library/postgres:17.6"
-REDIS_IMAGE = "public.ecr.aws/docker/library/redis:7.4.6"
-"""The images of Docker Hub, from where nodes are not rate-limited."""
 LARGEST_DUMP_MIB = 8192
 """Beside images and logs on a node's root disk."""
-POSTGRES_USER_ID = 999
-REDIS_USER_ID = 999
+SUPERUSER = "postgres"
+"""Who makes the logins; lets nobody in through the network."""
+SIDECAR_CPU_MILLIS = 10
+SIDECAR_MEMORY_MIB = 32
+"""A shell, and now and then psql."""
 
-POSTGRES_HBA = """\
-# Through the socket: whoever may run a command in the pod. Through the network: with a password, over TLS.
-local   all all                  trust
-hostssl all all 0.0.0.0/0        scram-sha-256
-hostssl all all ::/0             scram-sha-256
-"""
+POSTGRES_FILES = Path(__file__).parent / "postgres"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,22 +161,39 @@ class DataStores(pulumi.ComponentResource):
                 mount_path="/var/lib/postgresql/data",
                 certificate=self._certificates.servers["postgres"],
                 certificate_authority_pem=self._certificates.authority,
-                configuration={"pg_hba.conf": POSTGRES_HBA},
+                configuration={file.name: file.read_text() for file in sorted(POSTGRES_FILES.iterdir())},
                 arguments=[part for key, value in settings.items() for part in ("-c", f"{key}={value}")],
                 environment=[
-                    from_secret("POSTGRES_USER", DATABASE_SECRET, "username"),
-                    from_secret("POSTGRES_PASSWORD", DATABASE_SECRET, "password"),
+                    # The image wants one; pg_hba.conf lets the superuser in through the socket alone, without.
+                    {"name": "POSTGRES_PASSWORD_FILE", "value": f"{CREDENTIALS_FOLDER}/password"},
                     {"name": "POSTGRES_DB", "value": DATABASE_NAME},
                     # Below the mount, whose root belongs to the file system (lost+found).
                     {"name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata"},
                 ],
-                probe=["sh", "-c", f'pg_isready --username "$POSTGRES_USER" --dbname {DATABASE_NAME}'],
+                credentials=DATABASE_SECRET,
+                sidecars=[self._login_keeper()],
+                probe=["pg_isready", f"--username={SUPERUSER}", f"--dbname={DATABASE_NAME}"],
                 scratch_paths=("/var/run/postgresql", "/tmp"),  # noqa: S108 - in the container
                 protect=self._args.protect,
                 depends_on=[self._priority, disk.claim, *self._credentials],
             ),
             self,
         )
+
+    def _login_keeper(self) -> dict[str, Any]:
+        """Beside PostgreSQL, which would not notice that its Secret has changed."""
+        return {
+            "name": "credentials",
+            "command": ["sh", "/etc/postgres/credentials.sh"],
+            "env": [
+                {"name": "PGHOST", "value": "/var/run/postgresql"},
+                {"name": "PGUSER", "value": SUPERUSER},
+                {"name": "PGDATABASE", "value": DATABASE_NAME},
+                {"name": "CREDENTIALS", "value": CREDENTIALS_FOLDER},
+                {"name": "ROLES", "value": "/etc/postgres/roles.sql"},
+            ],
+            "resources": resources(SIDECAR_CPU_MILLIS, SIDECAR_MEMORY_MIB, cpu_burst=20),
+        }
 
     def _redis(self) -> kubernetes.apps.v1.StatefulSet:
         size = self._args.plan.redis

@@ -6,8 +6,8 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
-from components.compute.manifests import NAMESPACE, metadata
 from components.compute.tags import TAGS
+from components.shared.manifests import NAMESPACE, metadata
 from infra.naming import Names
 
 

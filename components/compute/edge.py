@@ -7,8 +7,8 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
-from components.compute.manifests import metadata, network_policy_spec, tcp
 from components.compute.tags import TAGS
+from components.shared.manifests import metadata, network_policy_spec, tcp
 from infra.naming import Names
 
 NODE_PORT = 30080

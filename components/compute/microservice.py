@@ -6,15 +6,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.compute.credentials import (
-    API_KEYS_SECRET,
-    CONNECTIONS,
-    DATABASE_SECRET,
-    POSTGRES_PORT,
-    REDIS_PORT,
-    REDIS_SECRET,
-)
-from components.compute.manifests import (
+from components.shared.manifests import (
     CONTAINER_SECURITY,
     INTERNET,
     from_config_map,
@@ -26,6 +18,16 @@ from components.compute.manifests import (
     pods,
     resources,
     tcp,
+)
+from components.shared.stores import (
+    API_KEYS_SECRET,
+    CONNECTIONS,
+    DATABASE_SECRET,
+    POSTGRES_PORT,
+    REDIS_PORT,
+    REDIS_SECRET,
+    authority_mount,
+    authority_volume,
 )
 
 USER_ID = 10001
@@ -190,7 +192,6 @@ class Microservice(pulumi.ComponentResource):
             "label_selector": {"match_labels": {"app": args.service, "version": args.colour}},
         }
         needs_authority = {"database", "redis"} & {*args.uses}
-        authority = {"name": "authority", "mount_path": AUTHORITY_FOLDER, "read_only": True}
         return {
             "service_account_name": args.service,
             "automount_service_account_token": False,
@@ -219,21 +220,12 @@ class Microservice(pulumi.ComponentResource):
                     "lifecycle": {"pre_stop": {"sleep": {"seconds": DRAIN_SECONDS}}},
                     "volume_mounts": [
                         {"name": "scratch", "mount_path": "/tmp"},  # noqa: S108 - in the container
-                        *([authority] if needs_authority else []),
+                        *([authority_mount(AUTHORITY_FOLDER)] if needs_authority else []),
                     ],
                 }
             ],
             "volumes": [
                 {"name": "scratch", "empty_dir": {"size_limit": "64Mi"}},
-                *(
-                    [
-                        {
-                            "name": "authority",
-                            "config_map": {"name": CONNECTIONS, "items": [{"key": "ca.crt", "path": "ca.crt"}]},
-                        }
-                    ]
-                    if needs_authority
-                    else []
-                ),
+                *([authority_volume()] if needs_authority else []),
             ],
         }

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.compute.manifests import NAMESPACE, metadata
+from components.shared.manifests import NAMESPACE, metadata, pod_security_labels
 
-POD_SECURITY = "restricted"
-POD_SECURITY_VERSION = "v1.36"
 PULL_SECRET = "registry-credentials"  # noqa: S105 - a name
 
 
@@ -51,14 +49,7 @@ class Namespace(pulumi.ComponentResource):
         super().__init__("pyairtable:compute:Namespace", name, None, opts)
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
-            metadata={
-                "name": NAMESPACE,
-                "labels": {
-                    f"pod-security.kubernetes.io/{mode}{suffix}": value
-                    for mode in ("enforce", "warn", "audit")
-                    for suffix, value in (("", POD_SECURITY), ("-version", POD_SECURITY_VERSION))
-                },
-            },
+            metadata={"name": NAMESPACE, "labels": pod_security_labels()},
             opts=pulumi.ResourceOptions(parent=self),
         )
         inside = pulumi.ResourceOptions(parent=self, depends_on=[namespace])

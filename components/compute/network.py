@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.compute.policies import allow, document, trust
 from components.compute.tags import TAGS
+from components.shared.policies import allow, document, trust
 from infra.naming import Names
 
 SUBNET_BITS = 4

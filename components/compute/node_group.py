@@ -8,13 +8,13 @@ import pulumi
 import pulumi_aws as aws
 
 from components.compute.tags import TAGS
+from components.shared.stores import STORES_LABEL
 from infra.naming import Names
 
 ROOT_DISK_GIB = 20
 """An AL2023 node's image takes 4 GiB; the rest is container images and logs."""
 MAX_PODS = 110
 """With prefix delegation a node has addresses for more; 110 is what Kubernetes recommends for small ones."""
-STORES_LABEL = "pyairtable.io/hosts-stores"
 MAX_UNAVAILABLE = 1
 
 

@@ -3,8 +3,8 @@
 import pulumi
 import pulumi_aws as aws
 
-from components.compute.policies import trust
 from components.compute.tags import TAGS
+from components.shared.policies import trust
 from infra.naming import Names
 
 NODE_POLICIES = {

@@ -1,6 +1,5 @@
 """What PostgreSQL and Redis have in common: a StatefulSet of one, its Service, its configuration and certificate."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +9,11 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.compute.certificates import Certificate
-from components.compute.manifests import CONTAINER_SECURITY, labels, metadata, pod_security, resources
-from components.compute.node_group import STORES_LABEL
+from components.shared.manifests import CONTAINER_SECURITY, digest, labels, metadata, pod_security, resources
+from components.shared.stores import STORES_LABEL
 
 PRIORITY_CLASS = "pyairtable-stores"
+CREDENTIALS_FOLDER = "/etc/credentials"
 PRIORITY = 1_000_000
 """Above the services' 0: after an interruption the stores get room on the only node that can have them."""
 
@@ -38,6 +38,10 @@ class StoreArgs:
     command: Sequence[str] | None = None
     arguments: Sequence[str] = ()
     environment: Sequence[Mapping[str, Any]] = ()
+    credentials: str | None = None
+    """Secret that is mounted at /etc/credentials and follows its changes, as variables do not."""
+    sidecars: Sequence[Mapping[str, Any]] = ()
+    """Containers beside the store's, with the same image, mounts and security."""
     probe: Sequence[str] = ()
     """Command that ends with 0 while the store answers."""
     scratch_paths: Sequence[str] = ("/tmp",)  # noqa: S108 - in the container
@@ -90,8 +94,8 @@ def store(name: str, args: StoreArgs, parent: pulumi.Resource) -> kubernetes.app
                 "metadata": {
                     "labels": labels(app),
                     "annotations": {
-                        "pyairtable.io/configuration": _digest(json.dumps(dict(args.configuration), sort_keys=True)),
-                        "pyairtable.io/certificate": args.certificate.certificate.apply(_digest),
+                        "pyairtable.io/configuration": digest(json.dumps(dict(args.configuration), sort_keys=True)),
+                        "pyairtable.io/certificate": args.certificate.certificate.apply(digest),
                     },
                 },
                 "spec": _pod(args),
@@ -105,12 +109,8 @@ def store(name: str, args: StoreArgs, parent: pulumi.Resource) -> kubernetes.app
     )
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def _pod(args: StoreArgs) -> Any:
-    mounts = [
+    mounts: list[dict[str, Any]] = [
         {"name": "data", "mount_path": args.mount_path},
         {"name": "configuration", "mount_path": f"/etc/{args.store}", "read_only": True},
         {"name": "certificate", "mount_path": "/etc/tls", "read_only": True},
@@ -119,22 +119,27 @@ def _pod(args: StoreArgs) -> Any:
             for path in args.scratch_paths
         ),
     ]
-    probe = {"exec_": {"command": list(args.probe)}, "timeout_seconds": 5}
-    container = {
-        "name": args.store,
+    if args.credentials:
+        mounts.append({"name": "credentials", "mount_path": CREDENTIALS_FOLDER, "read_only": True})
+    shared = {
         "image": args.image,
         "image_pull_policy": "IfNotPresent",
+        "security_context": dict(CONTAINER_SECURITY),
+        "volume_mounts": mounts,
+    }
+    probe = {"exec_": {"command": list(args.probe)}, "timeout_seconds": 5}
+    container = {
+        **shared,
+        "name": args.store,
         "command": list(args.command) if args.command else None,
         "args": list(args.arguments) or None,
         "env": list(args.environment),
         "ports": [{"name": "tcp", "container_port": args.port}],
         "resources": resources(args.cpu_millis, args.memory_mib),
-        "security_context": dict(CONTAINER_SECURITY),
         "startup_probe": {**probe, "period_seconds": 5, "failure_threshold": 60},
         "readiness_probe": {**probe, "period_seconds": 5},
         # The port alone, and for longer: a store that is busy is not helped by losing its memory.
         "liveness_probe": {"tcp_socket": {"port": "tcp"}, "period_seconds": 20, "failure_threshold": 6},
-        "volume_mounts": mounts,
     }
     return {
         "automount_service_account_token": False,
@@ -143,12 +148,20 @@ def _pod(args: StoreArgs) -> Any:
         "termination_grace_period_seconds": args.stop_seconds,
         "priority_class_name": PRIORITY_CLASS,
         "node_selector": {STORES_LABEL: "true"},
-        "containers": [{key: value for key, value in container.items() if value is not None}],
+        "containers": [
+            {key: value for key, value in container.items() if value is not None},
+            *({**shared, **sidecar} for sidecar in args.sidecars),
+        ],
         "volumes": [
             {"name": "data", "persistent_volume_claim": {"claim_name": args.claim_name}},
             {"name": "configuration", "config_map": {"name": f"{args.store}-configuration"}},
             # The group reads the key: PostgreSQL refuses one that others can read.
             {"name": "certificate", "secret": {"secret_name": f"{args.store}-tls", "default_mode": 0o640}},
             {"name": "scratch", "empty_dir": {"size_limit": f"{args.scratch_mib}Mi"}},
+            *(
+                [{"name": "credentials", "secret": {"secret_name": args.credentials, "default_mode": 0o440}}]
+                if args.credentials
+                else []
+            ),
         ],
     }

@@ -25,8 +25,14 @@ from infra.settings import Settings
 
 DAYS_WITHOUT_BACKUP_IF_STOPPED = 4
 """Nodes that stop for the night may stop for a long weekend, and nothing changes in the database meanwhile."""
-PODS_BESIDE_SERVICES = 6
-"""The two stores, and backups that run, wait to be tried again, or are kept to be looked at."""
+PODS_BESIDE_SERVICES = 10
+"""The stores, the restarter, and backups and rotations that run, wait to be tried again, or are kept to be seen."""
+JOB_CPU_MILLIS = 2 * BACKUP_CPU_MILLIS
+JOB_MEMORY_MIB = 2 * BACKUP_MEMORY_MIB
+"""A backup and a rotation, which is of the same size, at once."""
+KEEPERS_CPU_MILLIS = 2 * 10
+KEEPERS_MEMORY_MIB = 32 + 48
+"""What looks after logins beside PostgreSQL, and the restarter: from phase 2 on, so that a move changes nothing."""
 
 
 def compute_args(settings: Settings, alert_topic_arn: pulumi.Input[str]) -> ComputeArgs:
@@ -136,16 +142,18 @@ def _service(service: ServiceSettings, images: Images, min_replicas: int) -> Ser
 
 
 def _quota(settings: Settings) -> Quota:
-    """Every service at its most replicas and one more in a rollout, the stores, and a backup."""
+    """Every service at its most replicas and one more in a rollout, the stores, and what looks after them."""
     stores = (settings.stores.postgres, settings.stores.redis)
     counts = [(service, service.max_replicas + 1) for service in settings.services]
     return Quota(
         cpu_millis=sum(service.cpu_millis * count for service, count in counts)
         + sum(cpu_millis(store.cpu) for store in stores)
-        + BACKUP_CPU_MILLIS,
+        + JOB_CPU_MILLIS
+        + KEEPERS_CPU_MILLIS,
         memory_mib=sum(service.memory_mib * count for service, count in counts)
         + sum(memory_mib(store.memory) for store in stores)
-        + BACKUP_MEMORY_MIB,
+        + JOB_MEMORY_MIB
+        + KEEPERS_MEMORY_MIB,
         pods=sum(count for _, count in counts) + PODS_BESIDE_SERVICES,
     )
 

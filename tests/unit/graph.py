@@ -1,11 +1,12 @@
 """Runs a Pulumi program under mocks, in a runtime of its own, and gives back the graph that it registered."""
 
 import asyncio
+import base64
 import contextvars
 import gc
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -61,6 +62,8 @@ class Node:
     ignored: tuple[str, ...]
     """Inputs whose changes are ignored."""
     protect: bool
+    retained: bool
+    """Whether it is left as it is when the program no longer has it."""
 
     def json(self, key: str = "policy") -> dict[str, Any]:
         """An input that holds JSON text, parsed."""
@@ -68,10 +71,24 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Read:
+    """One resource that the program looked at and does not own."""
+
+    urn: str
+    type: str
+    id: str
+    provider: str
+    """URN."""
+    secrets: frozenset[str]
+    """Outputs that the engine is told to hide."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Graph:
     """Every registration of a program by URN, twice where it was made twice, and what the stack exports."""
 
     nodes: tuple[Node, ...]
+    reads: tuple[Read, ...]
     outputs: Mapping[str, Any]
     secret_outputs: frozenset[str]
     """Those of the stack's outputs that are secret."""
@@ -188,6 +205,7 @@ def fullest(environment: str, phase: int = HIGHEST_BUILT) -> Graph:
         registry={"mirror": "ecr"},
         nightSchedule={"stop": "0 20 * * MON-FRI", "start": "0 6 * * MON-FRI", "timeZone": "Europe/Berlin"},
         stores={"backupSchedule": "17 12 * * MON-FRI"},
+        secrets={"rotationSchedule": "47 12 * * MON-FRI"},
         imagePullToken="pull-token",
         airtableToken="airtable-token",
         geminiApiKey="gemini-key",
@@ -271,6 +289,7 @@ async def _run(program: Callable[[], object], stack: str, engine_config: Mapping
         loop.close()
     return Graph(
         nodes=tuple(sorted(monitor.nodes, key=lambda node: node.urn)),
+        reads=tuple(sorted(monitor.reads, key=lambda read: read.urn)),
         outputs=outputs,
         secret_outputs=frozenset(secret),
         finished=frozenset(monitor.finished),
@@ -319,12 +338,26 @@ def _computed(type_: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any
             return {}
 
 
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+LIVE = {
+    "database-credentials": {"username": _base64("admin_2"), "password": _base64("rotated password")},
+    "redis-credentials": {"password": _base64("rotated redis")},
+    "api-keys": {"jwt_secret": _base64("rotated jwt"), "api_key": _base64("rotated key")},
+}
+"""What the cluster has in the Secrets that the program reads, which is not what it once made."""
+
+
 class Cloud(mocks.Mocks):
     """Computes what providers would: an id for everything, an ARN and a key id for everything of AWS."""
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         name = args.inputs.get("name", args.name)
         own = _computed(args.typ, name, args.inputs)
+        if args.typ == "kubernetes:core/v1:Secret" and args.resource_id:
+            return args.resource_id, {"data": LIVE[args.name.removeprefix("secrets-aws-").removesuffix("-live")]}
         if not args.typ.startswith("aws:"):
             return f"{name}-id", {**args.inputs, **own}
         service = args.typ.split(":")[1].partition("/")[0]
@@ -341,6 +374,7 @@ class RecordingMonitor(mocks.MockMonitor):
     def __init__(self) -> None:
         super().__init__(Cloud())
         self.nodes: list[Node] = []
+        self.reads: list[Read] = []
         self.finished: set[str] = set()
 
     def make_urn(self, parent: str, type_: str, name: str) -> str:
@@ -366,16 +400,35 @@ class RecordingMonitor(mocks.MockMonitor):
                     secrets=frozenset(key for key, value in inputs.items() if rpc.is_rpc_secret(value)),
                     ignored=tuple(request.ignoreChanges),
                     protect=request.protect,
+                    retained=request.retainOnDelete,
                 )
             )
-            for key in {*request.additionalSecretOutputs} & {*response.object}:
-                value = json_format.MessageToDict(response.object.fields[key])
-                response.object[key] = {SIGNATURE: SECRET, "value": value}
+            _hide(response.object, request.additionalSecretOutputs)
+        return response
+
+    def ReadResource(self, request: Any) -> resource_pb2.ReadResourceResponse:  # noqa: N802 - its own name
+        response = super().ReadResource(request)
+        self.reads.append(
+            Read(
+                urn=response.urn,
+                type=request.type,
+                id=request.id,
+                provider=_urn(request.provider),
+                secrets=frozenset(request.additionalSecretOutputs),
+            )
+        )
+        _hide(response.properties, request.additionalSecretOutputs)
         return response
 
     def RegisterResourceOutputs(self, request: Any) -> empty_pb2.Empty:  # noqa: N802 - its own name
         self.finished.add(request.urn)
         return super().RegisterResourceOutputs(request)
+
+
+def _hide(outputs: Any, keys: Iterable[str]) -> None:
+    """Mark outputs as the engine does where a resource says that they are secret."""
+    for key in {*keys} & {*outputs}:
+        outputs[key] = {SIGNATURE: SECRET, "value": json_format.MessageToDict(outputs.fields[key])}
 
 
 def _urn(reference: str) -> str:

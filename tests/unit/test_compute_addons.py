@@ -12,7 +12,7 @@ from tests.unit.graph import Graph, Node, platform, varied_prod
 
 ADDON = "aws:eks/addon:Addon"
 NODE_GROUP = "aws:eks/nodeGroup:NodeGroup"
-RELEASE = "kubernetes:helm.sh/v3:Release"
+AUTOSCALER = "compute-addons-autoscaler"
 ASSOCIATION = "aws:eks/podIdentityAssociation:PodIdentityAssociation"
 
 BEFORE_NODES = {"eks-pod-identity-agent", "vpc-cni"}
@@ -53,7 +53,7 @@ def test_the_cni_and_the_agent_come_before_the_nodes(stack: str) -> None:
 def test_the_other_add_ons_come_after_the_nodes(stack: str) -> None:
     graph = platform(stack)
     nodes = urns(graph.of_type(NODE_GROUP))
-    for node in (*(addons(graph)[name] for name in AFTER_NODES), graph.only(RELEASE)):
+    for node in (*(addons(graph)[name] for name in AFTER_NODES), graph.named(AUTOSCALER)):
         assert nodes <= graph.before(node)
 
 
@@ -69,9 +69,8 @@ def test_pods_with_an_identity_come_after_it(stack: str) -> None:
     """It is injected when a pod is admitted."""
     graph = platform(stack)
     by_account = {node.inputs["serviceAccount"]: node.urn for node in graph.of_type(ASSOCIATION)}
-    assert by_account["cluster-autoscaler"] in graph.before(graph.only(RELEASE))
-    (backup,) = graph.objects("CronJob")
-    assert by_account["postgres-backup"] in graph.before(backup)
+    assert by_account["cluster-autoscaler"] in graph.before(graph.named(AUTOSCALER))
+    assert by_account["postgres-backup"] in graph.before(graph.object("CronJob", "postgres-backup"))
 
 
 @in_every_environment
@@ -103,7 +102,8 @@ def test_what_somebody_changed_by_hand_is_put_right(stack: str) -> None:
 class TestAutoscaler:
     @in_every_environment
     def test_its_chart_is_pinned_and_its_image_is_of_the_clusters_minor_version(self, stack: str) -> None:
-        release = platform(stack).only(RELEASE).inputs
+        release = platform(stack).named(AUTOSCALER).inputs
+        assert platform(stack).named(AUTOSCALER).type == "kubernetes:helm.sh/v3:Release"
         assert release["chart"] == release["name"] == "cluster-autoscaler"
         assert release["version"].count(".") == 2
         assert release["values"]["image"] == {"tag": AUTOSCALER_IMAGE_TAG}
@@ -112,12 +112,12 @@ class TestAutoscaler:
 
     @in_every_environment
     def test_it_looks_after_this_clusters_groups_as_its_own_service_account(self, stack: str) -> None:
-        values = platform(stack).only(RELEASE).inputs["values"]
+        values = platform(stack).named(AUTOSCALER).inputs["values"]
         assert values["autoDiscovery"] == {"clusterName": f"pyairtable-{stack}"}
         assert values["awsRegion"] == "us-east-1"
         assert values["rbac"]["serviceAccount"]["name"] == "cluster-autoscaler"
 
     @in_every_environment
     def test_its_memory_is_not_overcommitted(self, stack: str) -> None:
-        resources = platform(stack).only(RELEASE).inputs["values"]["resources"]
+        resources = platform(stack).named(AUTOSCALER).inputs["values"]["resources"]
         assert resources["requests"]["memory"] == resources["limits"]["memory"]

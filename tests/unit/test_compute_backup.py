@@ -115,9 +115,24 @@ class TestJob:
     @in_every_environment
     def test_it_dumps_with_the_postgresql_that_it_dumps(self, stack: str) -> None:
         graph = platform(stack)
-        (store,) = graph.object("StatefulSet", "postgres").inputs["spec"]["template"]["spec"]["containers"]
+        containers = graph.object("StatefulSet", "postgres").inputs["spec"]["template"]["spec"]["containers"]
         (dump,) = pod(graph)["initContainers"]
-        assert dump["image"] == store["image"]
+        assert {container["image"] for container in containers} == {dump["image"]}
+
+    @in_every_environment
+    def test_it_dumps_the_services_data_and_not_how_logins_are_rotated(self, stack: str) -> None:
+        """Whoever restores one into another stack keeps that stack's own logins."""
+        (dump,) = pod(platform(stack))["initContainers"]
+        command, *arguments = dump["command"]
+        assert command == "pg_dump"
+        assert {*arguments} == {
+            "--format=custom",
+            "--no-owner",
+            "--exclude-schema=credentials",
+            "--file=/dump/pyairtable.dump",
+        }
+        roles = platform(stack).object("ConfigMap", "postgres-configuration").inputs["data"]["roles.sql"]
+        assert "CREATE SCHEMA IF NOT EXISTS credentials;" in roles
 
     @in_every_environment
     def test_it_reaches_the_database_over_verified_tls_with_the_credentials(self, stack: str) -> None:

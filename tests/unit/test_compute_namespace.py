@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infra.environments import ENVIRONMENTS
-from tests.unit.graph import Graph, Node, fullest, platform, varied_prod
+from tests.unit.graph import Graph, Node, fullest, platform, stack_file, varied_prod
 
 in_every_environment = pytest.mark.parametrize("stack", ENVIRONMENTS)
 
@@ -34,14 +34,26 @@ def requests(spec: dict[str, Any]) -> tuple[int, int]:
     )
 
 
-def pod_specs(graph: Graph) -> list[tuple[Node, dict[str, Any], int]]:
-    """Everything that makes pods, with the spec of one and the most that there are at once."""
+def most_replicas(graph: Graph, deployment: Node) -> int:
+    """The autoscaler's most, or its own number where it has no autoscaler; and one more in a rollout that adds one."""
+    spec = deployment.inputs["spec"]
     most = {
         hpa.inputs["spec"]["scaleTargetRef"]["name"]: hpa.inputs["spec"]["maxReplicas"]
         for hpa in graph.objects("HorizontalPodAutoscaler")
     }
+    replicas = most[deployment.inputs["metadata"]["name"]] if "replicas" not in spec else spec["replicas"]
+    surge = 0 if spec["strategy"] == {"type": "Recreate"} else spec["strategy"]["rollingUpdate"]["maxSurge"]
+    return int(replicas + surge)
+
+
+def namespace_of_pods(graph: Graph) -> Node:
+    return graph.object("Namespace", "pyairtable")
+
+
+def pod_specs(graph: Graph) -> list[tuple[Node, dict[str, Any], int]]:
+    """Everything that makes pods, with the spec of one and the most that there are at once."""
     services = [
-        (node, node.inputs["spec"]["template"]["spec"], int(most[node.inputs["metadata"]["name"]]) + 1)
+        (node, node.inputs["spec"]["template"]["spec"], most_replicas(graph, node))
         for node in graph.objects("Deployment")
     ]
     stores = [(node, node.inputs["spec"]["template"]["spec"], 1) for node in graph.objects("StatefulSet")]
@@ -53,7 +65,7 @@ def pod_specs(graph: Graph) -> list[tuple[Node, dict[str, Any], int]]:
 
 @in_every_environment
 def test_pods_are_admitted_under_the_restricted_profile_only(stack: str) -> None:
-    labels = platform(stack).only("kubernetes:core/v1:Namespace").inputs["metadata"]["labels"]
+    labels = namespace_of_pods(platform(stack)).inputs["metadata"]["labels"]
     assert labels == {
         f"pod-security.kubernetes.io/{mode}{suffix}": value
         for mode in ("enforce", "warn", "audit")
@@ -64,19 +76,29 @@ def test_pods_are_admitted_under_the_restricted_profile_only(stack: str) -> None
 @in_every_environment
 def test_the_profile_is_of_the_clusters_version(stack: str) -> None:
     graph = platform(stack)
-    labels = graph.only("kubernetes:core/v1:Namespace").inputs["metadata"]["labels"]
+    labels = namespace_of_pods(graph).inputs["metadata"]["labels"]
     version = graph.only("eks:index:Cluster").inputs["version"]
     assert labels["pod-security.kubernetes.io/enforce-version"] == f"v{version}"
 
 
 @pytest.mark.parametrize("stack", [*ENVIRONMENTS, "varied"])
-def test_the_quota_holds_every_service_at_its_most_a_rollout_the_stores_and_a_backup(stack: str) -> None:
+def test_the_quota_holds_every_service_at_its_most_a_rollout_the_stores_the_jobs_and_the_restarter(stack: str) -> None:
     graph = varied_prod() if stack == "varied" else platform(stack)
     hard = graph.only("kubernetes:core/v1:ResourceQuota").inputs["spec"]["hard"]
     asked = [(requests(spec), count) for _, spec, count in pod_specs(graph)]
     assert millis(hard["requests.cpu"]) == sum(cpu * count for (cpu, _), count in asked)
     assert mib(hard["requests.memory"]) == sum(memory * count for (_, memory), count in asked)
     assert int(hard["pods"]) >= sum(count for _, count in asked)
+
+
+@in_every_environment
+def test_the_quota_of_phase_2_already_has_room_for_what_phase_3_adds(stack: str) -> None:
+    quotas = [platform(stack, phase=phase).only("kubernetes:core/v1:ResourceQuota").inputs for phase in (2, 3)]
+    assert quotas[0] == quotas[1]
+    before, after = (
+        {node.inputs["metadata"]["name"] for node, _, _ in pod_specs(platform(stack, phase=phase))} for phase in (2, 3)
+    )
+    assert after - before == {"database-rotation", "secret-restarter"}
 
 
 @in_every_environment
@@ -120,7 +142,9 @@ class TestPullSecret:
     def test_every_service_pulls_with_it_and_comes_after_it(self, stack: str) -> None:
         graph = fullest(stack)
         secret = graph.object("Secret", "registry-credentials")
-        for deployment in graph.objects("Deployment"):
+        services = [node for node in graph.objects("Deployment") if graph.top_of(node).name == "blue"]
+        assert len(services) == len(stack_file(stack)["pyairtable:services"])
+        for deployment in services:
             account = graph.object(
                 "ServiceAccount", deployment.inputs["spec"]["template"]["spec"]["serviceAccountName"]
             )
@@ -131,7 +155,7 @@ class TestPullSecret:
 @in_every_environment
 def test_no_secret_value_is_anywhere_but_where_it_is_hidden(stack: str) -> None:
     graph = fullest(stack)
-    plain = ("pull-token", "airtable-token", "gemini-key", "generated ", "pyairtable-bot:pull-token")
+    plain = ("pull-token", "airtable-token", "gemini-key", "generated ", "rotated ", "pyairtable-bot:pull-token")
     encoded = (base64.b64encode(value.encode()).decode().rstrip("=")[:-1] for value in plain)
     values = "|".join((*plain, *encoded))
     found = {
@@ -141,12 +165,25 @@ def test_no_secret_value_is_anywhere_but_where_it_is_hidden(stack: str) -> None:
         if re.search(values, json.dumps(value))
     }
     assert {("compute-credentials-api-keys", "data"), ("compute-namespace-pull-secret", "stringData")} <= found.keys()
+    assert {("secrets-aws-database-credentials-version", "secretString")} <= found.keys()
     assert [place for place, hidden in found.items() if not hidden] == []
+    assert re.search(values, json.dumps([node.urn for node in graph.nodes])) is None
 
 
 @in_every_environment
 def test_no_pod_is_told_a_secret_value_in_its_own_spec(stack: str) -> None:
-    for _, spec, _ in pod_specs(fullest(stack)):
-        for container in (*spec["containers"], *spec.get("initContainers", ())):
-            told = {entry["name"] for entry in container.get("env", []) if "value" in entry}
-            assert [name for name in told if re.search(r"PASSWORD|SECRET|TOKEN|KEY", name)] == []
+    graph = fullest(stack)
+    told = {
+        (node.inputs["metadata"]["name"], container["name"], entry["name"]): entry["value"]
+        for node, spec, _ in pod_specs(graph)
+        for container in (*spec["containers"], *spec.get("initContainers", ()))
+        for entry in container.get("env", [])
+        if "value" in entry and re.search(r"PASSWORD|SECRET|TOKEN|KEY", entry["name"])
+    }
+    arn = graph.named("secrets-aws-database-credentials").outputs["arn"]
+    assert told == {
+        ("postgres", "postgres", "POSTGRES_PASSWORD_FILE"): "/etc/credentials/password",
+        ("secret-restarter", "restarter", "SECRETS"): "database-credentials,redis-credentials,api-keys",
+        ("database-rotation", "read", "SECRET"): arn,
+        ("database-rotation", "store", "SECRET"): arn,
+    }, "where it is and what it is called, and not what it is"

@@ -70,11 +70,14 @@ def with_outside(graph: Graph, direction: str) -> set[tuple[str, str, int]]:
 
 
 def configured(stack: str) -> set[Flow]:
-    """The flows that a stack's services say they have, and the backup's."""
+    """The flows that a stack's services say they have, the backup's and the rotation's."""
     services = stack_file(stack)["pyairtable:services"]
     calls = {(service["name"], callee, 8080) for service in services for callee in service.get("calls", [])}
     uses = {(s["name"], *PORTS[used]) for s in services for used in s.get("uses", []) if used in PORTS}
-    return calls | uses | {("postgres-backup", "postgres", 5432)}
+    return calls | uses | JOBS
+
+
+JOBS = {("postgres-backup", "postgres", 5432), ("database-rotation", "postgres", 5432)}
 
 
 @in_every_environment
@@ -83,7 +86,12 @@ def test_pods_reach_each_other_exactly_as_the_config_says(stack: str) -> None:
 
 
 def test_a_port_is_the_callees() -> None:
-    assert among_pods(varied_prod()) == {("gateway", "lonely", 8080), ("postgres-backup", "postgres", 5432)}
+    assert among_pods(varied_prod()) == {("gateway", "lonely", 8080)} | JOBS
+
+
+@in_every_environment
+def test_in_phase_2_only_the_backup_is_let_in_besides(stack: str) -> None:
+    assert among_pods(platform(stack, phase=2)) == configured(stack) - {("database-rotation", "postgres", 5432)}
 
 
 @in_every_environment
@@ -121,11 +129,21 @@ def test_every_pod_finds_names_and_nothing_else_of_the_system(stack: str) -> Non
 
 
 @in_every_environment
-def test_only_services_that_say_so_and_the_backup_reach_the_internet_and_only_by_https(stack: str) -> None:
+def test_only_services_that_say_so_and_the_jobs_reach_the_internet_and_only_by_https(stack: str) -> None:
     services = stack_file(stack)["pyairtable:services"]
     internet = {(service["name"], "0.0.0.0/0", 443) for service in services if service.get("internet")}
-    backup = {("postgres-backup", "0.0.0.0/0", 443), ("postgres-backup", "169.254.170.23/32", 80)}
-    assert with_outside(platform(stack), "egress") == internet | backup
+    jobs = {
+        (job, block, port)
+        for job in ("postgres-backup", "database-rotation")
+        for block, port in (("0.0.0.0/0", 443), ("169.254.170.23/32", 80))
+    }
+    assert with_outside(platform(stack), "egress") == internet | jobs | to_the_api_server(stack)
+
+
+def to_the_api_server(stack: str) -> set[tuple[str, str, int]]:
+    """Its Service is in the network of Services, its endpoints are in the VPC."""
+    vpc = platform(stack).only("aws:ec2/vpc:Vpc").inputs["cidrBlock"]
+    return {("secret-restarter", vpc, 443), ("secret-restarter", "172.20.0.0/16", 443)}
 
 
 @in_every_environment

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.compute.node_group import MAX_PODS, STORES_LABEL
+from components.compute.node_group import MAX_PODS
+from components.shared.stores import STORES_LABEL
 from cost.instance_types import INSTANCE_TYPES
 from infra.environments import ENVIRONMENTS
 from tests.unit.graph import Graph, Node, fullest, platform, varied_prod
@@ -160,12 +161,13 @@ class TestStoresGroup:
         assert scaling["maxSize"] > scaling["desiredSize"] >= 1
 
     @in_every_environment
-    def test_the_stores_and_their_backup_run_nowhere_else(self, stack: str) -> None:
+    def test_the_stores_their_backup_and_the_rotation_run_nowhere_else(self, stack: str) -> None:
         graph = platform(stack)
-        (job,) = graph.objects("CronJob")
-        specs = [store.inputs["spec"]["template"]["spec"] for store in graph.objects("StatefulSet")]
-        specs.append(job.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"])
-        assert [spec["nodeSelector"] for spec in specs] == [{STORES_LABEL: "true"}] * 3
+        templates = [node.inputs["spec"]["template"] for node in graph.objects("StatefulSet")]
+        templates += [node.inputs["spec"]["jobTemplate"]["spec"]["template"] for node in graph.objects("CronJob")]
+        assert {template["metadata"]["labels"]["app"]: template["spec"]["nodeSelector"] for template in templates} == {
+            app: {STORES_LABEL: "true"} for app in ("postgres", "redis", "postgres-backup", "database-rotation")
+        }
 
     @pytest.mark.parametrize("stack", ["staging", "prod"])
     def test_other_groups_span_the_zones(self, stack: str) -> None:

@@ -1,4 +1,4 @@
-"""AWS identities of phase 2: who may take each, and what each may do."""
+"""AWS identities of phases 2 and 3: who may take each, and what each may do."""
 
 import json
 from typing import Any
@@ -20,6 +20,8 @@ CNI = "kube-system/aws-node"
 DISKS = "kube-system/ebs-csi-controller-sa"
 AUTOSCALER = "kube-system/cluster-autoscaler"
 BACKUP = "pyairtable/postgres-backup"
+ROTATION = "pyairtable/database-rotation"
+OPERATOR = "external-secrets-system/external-secrets"
 
 ON_EVERYTHING: dict[str, set[str]] = {
     DISKS: {
@@ -41,6 +43,7 @@ ON_EVERYTHING: dict[str, set[str]] = {
         "ec2:GetInstanceTypesFromInstanceRequirements",
     },
     BACKUP: {"cloudwatch:PutMetricData"},
+    ROTATION: {"cloudwatch:PutMetricData"},
 }
 """Actions for which AWS knows no narrower resource than all."""
 
@@ -52,8 +55,13 @@ ON_OWN: dict[str, set[str]] = {
         "eks:DescribeNodegroup",
     },
     BACKUP: {"s3:PutObject"},
+    ROTATION: {"secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"},
+    OPERATOR: {"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"},
 }
 """Actions on what the stack itself has made."""
+
+ON_OWN_KEY = {ROTATION: {"kms:Decrypt", "kms:GenerateDataKey"}, OPERATOR: {"kms:Decrypt"}}
+"""Actions on the key of the secrets, where there is one."""
 
 MANAGED = {
     CNI: {"arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy"},
@@ -121,8 +129,17 @@ def of_action(graph: Graph, account: str, action: str) -> dict[str, Any]:
 @in_every_environment
 def test_each_pod_that_calls_aws_has_a_role_of_its_own(stack: str) -> None:
     roles = pod_roles(platform(stack))
-    assert roles.keys() == {CNI, DISKS, AUTOSCALER, BACKUP}
-    assert len({role.name for role in roles.values()}) == 4
+    assert roles.keys() == {CNI, DISKS, AUTOSCALER, BACKUP, ROTATION, OPERATOR}
+    assert len({role.name for role in roles.values()}) == 6
+
+
+@in_every_environment
+def test_phase_3_gives_no_pod_of_phase_2_another_role(stack: str) -> None:
+    before, after = (pod_roles(platform(stack, phase=phase)) for phase in (2, 3))
+    assert after.keys() - before.keys() == {ROTATION, OPERATOR}
+    assert {account: after[account].urn for account in before} == {
+        account: role.urn for account, role in before.items()
+    }
 
 
 @in_every_environment
@@ -155,7 +172,7 @@ def test_another_role_is_for_one_service_of_aws(name: str, service: str) -> None
 @in_every_environment
 def test_no_role_is_left_that_nobody_takes(stack: str) -> None:
     graph = platform(stack)
-    own = {role.name for role in graph.of_type(ROLE) if role.name.startswith("compute-")}
+    own = {role.name for role in graph.of_type(ROLE) if role.name.startswith(("compute-", "secrets-"))}
     others = {"compute-node-role", "compute-network-flow-logs-role"}
     assert own - others == {role.name for role in pod_roles(graph).values()}
 
@@ -166,7 +183,8 @@ def test_a_role_may_do_what_its_pod_does_and_no_more(stack: str) -> None:
     for account, role in pod_roles(graph).items():
         found = statements(graph, role)
         assert actions(found, everywhere=True) == ON_EVERYTHING.get(account, set())
-        assert actions(found, everywhere=False) == ON_OWN.get(account, set())
+        on_key = ON_OWN_KEY.get(account, set()) if stack != "dev" else set[str]()
+        assert actions(found, everywhere=False) == ON_OWN.get(account, set()) | on_key
         assert attached(graph, role) == MANAGED.get(account, set())
 
 

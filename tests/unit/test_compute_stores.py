@@ -1,13 +1,19 @@
 """PostgreSQL and Redis of phase 2: disks, certificates, probes, and the credentials that every pod reads."""
 
 import base64
+import os
 import re
+import subprocess
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.environments import ENVIRONMENTS
-from tests.unit.graph import Graph, Node, fullest, platform, varied_prod
+from tests.unit.graph import ROOT, Graph, Node, fullest, platform, varied_prod
 
 STORES = ("postgres", "redis")
 PORTS = {"postgres": 5432, "redis": 6379}
@@ -32,8 +38,25 @@ def pod(graph: Graph, store: str) -> dict[str, Any]:
 
 
 def container(graph: Graph, store: str) -> dict[str, Any]:
-    (only,) = pod(graph, store)["containers"]
-    return only
+    """The store's own; PostgreSQL's pod has another one beside it."""
+    (own,) = (container for container in pod(graph, store)["containers"] if container["name"] == store)
+    return own
+
+
+def sidecar(graph: Graph) -> dict[str, Any]:
+    """What keeps PostgreSQL's logins."""
+    (other,) = (container for container in pod(graph, "postgres")["containers"] if container["name"] != "postgres")
+    return other
+
+
+def volume(graph: Graph, store: str, name: str) -> dict[str, Any]:
+    (found,) = (volume for volume in pod(graph, store)["volumes"] if volume["name"] == name)
+    return found
+
+
+def files(graph: Graph) -> dict[str, str]:
+    """PostgreSQL's configuration and scripts, as they are mounted."""
+    return graph.object("ConfigMap", "postgres-configuration").inputs["data"]
 
 
 def settings_of_postgres(graph: Graph) -> dict[str, str]:
@@ -50,7 +73,12 @@ def settings_of_redis(graph: Graph) -> dict[str, str]:
 
 
 def environment(graph: Graph, store: str) -> dict[str, Any]:
-    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(graph, store)["env"]}
+    return told(container(graph, store))
+
+
+def told(container: dict[str, Any]) -> dict[str, Any]:
+    """A container's environment."""
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
 
 
 def from_secret(name: str, key: str) -> dict[str, Any]:
@@ -66,9 +94,9 @@ def credentials(graph: Graph, secret: str) -> dict[str, str]:
 class TestDisk:
     @in_every_environment
     def test_it_is_encrypted_gp3_in_the_data_zone(self, stack: str) -> None:
-        for volume in platform(stack).of_type(VOLUME):
-            assert (volume.inputs["type"], volume.inputs["encrypted"]) == ("gp3", True)
-            assert volume.inputs["availabilityZone"] == "us-east-1a"
+        for disk in platform(stack).of_type(VOLUME):
+            assert (disk.inputs["type"], disk.inputs["encrypted"]) == ("gp3", True)
+            assert disk.inputs["availabilityZone"] == "us-east-1a"
 
     @pytest.mark.parametrize(("stack", "sizes"), [("dev", (10, 1)), ("staging", (20, 2)), ("prod", (50, 4))])
     def test_its_size_is_the_configs_wherever_it_is_said(self, stack: str, sizes: tuple[int, int]) -> None:
@@ -153,13 +181,13 @@ class TestStore:
     def test_its_image_has_a_tag_that_stays_and_comes_from_where_nodes_are_not_rate_limited(
         self, stack: str, store: str
     ) -> None:
-        image = container(platform(stack), store)["image"]
+        (image,) = {container["image"] for container in pod(platform(stack), store)["containers"]}
         assert re.fullmatch(rf"public\.ecr\.aws/docker/library/{store}:\d+\.\d+(\.\d+)?", image)
 
     @in_every_environment
     @of_each_store
     def test_it_runs_as_its_images_user_without_privileges(self, stack: str, store: str) -> None:
-        spec, only = pod(platform(stack), store), container(platform(stack), store)
+        spec = pod(platform(stack), store)
         assert spec["automountServiceAccountToken"] is False
         assert spec["securityContext"] == {
             "runAsNonRoot": True,
@@ -169,12 +197,13 @@ class TestStore:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         }
-        assert only["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-        }
+        for each in spec["containers"]:
+            assert each["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+                "runAsNonRoot": True,
+            }
 
     @in_every_environment
     @of_each_store
@@ -203,9 +232,9 @@ class TestStore:
     @in_every_environment
     @of_each_store
     def test_its_memory_is_not_overcommitted(self, stack: str, store: str) -> None:
-        resources = container(platform(stack), store)["resources"]
-        for kind in ("memory", "ephemeral-storage"):
-            assert resources["requests"][kind] == resources["limits"][kind]
+        for each in pod(platform(stack), store)["containers"]:
+            for kind in ("memory", "ephemeral-storage"):
+                assert each["resources"]["requests"][kind] == each["resources"]["limits"][kind]
 
     def test_its_size_is_the_configs(self) -> None:
         asked = container(varied_prod(), "postgres")["resources"]["requests"]
@@ -225,10 +254,10 @@ class TestStore:
     @of_each_store
     def test_it_writes_only_to_its_disk_and_to_scratch_space_of_bounded_size(self, store: str) -> None:
         graph = platform("dev")
-        writable = {mount["name"] for mount in container(graph, store)["volumeMounts"] if not mount.get("readOnly")}
-        assert writable == {"data", "scratch"}
-        (scratch,) = (volume for volume in pod(graph, store)["volumes"] if volume["name"] == "scratch")
-        assert scratch["emptyDir"] == {"sizeLimit": "64Mi"}
+        for each in pod(graph, store)["containers"]:
+            writable = {mount["name"] for mount in each["volumeMounts"] if not mount.get("readOnly")}
+            assert writable == {"data", "scratch"}
+        assert volume(graph, store, "scratch")["emptyDir"] == {"sizeLimit": "64Mi"}
 
 
 class TestPostgres:
@@ -242,10 +271,18 @@ class TestPostgres:
         settings = settings_of_postgres(graph)
         assert settings["ssl"] == "on"
         assert settings["password_encryption"] == "scram-sha-256"  # noqa: S105 - a method
-        rules = graph.object("ConfigMap", "postgres-configuration").inputs["data"]["pg_hba.conf"]
-        network = [line.split() for line in rules.splitlines() if not line.startswith(("#", "local"))]
-        assert {(line[0], line[-1]) for line in network} == {("hostssl", "scram-sha-256")}
+        network = [rule for rule in rules(graph) if rule[0] != "local"]
+        assert {(rule[0], rule[-1]) for rule in network} == {("hostssl", "scram-sha-256")}
+        assert {rule[3] for rule in network} == {"0.0.0.0/0", "::/0"}
         assert settings["hba_file"] == "/etc/postgres/pg_hba.conf"
+
+    def test_through_the_network_it_lets_in_members_of_the_owner_and_only_to_their_database(self) -> None:
+        """So not the superuser, who has no password of his own."""
+        network = [rule for rule in rules(platform("dev")) if rule[0] != "local"]
+        assert {(rule[1], rule[2]) for rule in network} == {("pyairtable", "+pyairtable")}
+
+    def test_through_the_socket_it_lets_in_whoever_may_run_a_command_in_the_pod(self) -> None:
+        assert [rule for rule in rules(platform("dev")) if rule[0] == "local"] == [["local", "all", "all", "trust"]]
 
     def test_it_identifies_itself_with_the_stacks_certificate(self) -> None:
         settings = settings_of_postgres(platform("dev"))
@@ -255,11 +292,218 @@ class TestPostgres:
     def test_its_buffers_are_a_quarter_of_its_memory(self, stack: str, buffers: str) -> None:
         assert settings_of_postgres(platform(stack))["shared_buffers"] == buffers
 
-    def test_its_user_and_password_are_the_credentials(self) -> None:
-        told = environment(platform("dev"), "postgres")
-        assert told["POSTGRES_USER"] == from_secret("database-credentials", "username")
-        assert told["POSTGRES_PASSWORD"] == from_secret("database-credentials", "password")
-        assert told["POSTGRES_DB"] == platform("dev").object("ConfigMap", "connections").inputs["data"]["DB_NAME"]
+    def test_it_is_made_with_the_images_own_superuser_and_the_database_of_the_services(self) -> None:
+        graph = platform("dev")
+        assert environment(graph, "postgres") == {
+            "POSTGRES_PASSWORD_FILE": "/etc/credentials/password",
+            "POSTGRES_DB": graph.object("ConfigMap", "connections").inputs["data"]["DB_NAME"],
+            "PGDATA": "/var/lib/postgresql/data/pgdata",
+        }
+        probe = container(graph, "postgres")["readinessProbe"]["exec"]["command"]
+        assert probe == ["pg_isready", "--username=postgres", "--dbname=pyairtable"]
+
+    @in_every_environment
+    def test_no_password_is_in_its_environment_which_would_not_change_with_the_secret(self, stack: str) -> None:
+        """And so no changed Secret has it restarted."""
+        for each in pod(platform(stack), "postgres")["containers"]:
+            assert [entry["name"] for entry in each["env"] if "valueFrom" in entry] == []
+            assert "envFrom" not in each
+
+
+def rules(graph: Graph) -> list[list[str]]:
+    """Lines of pg_hba.conf, in their fields."""
+    return [line.split() for line in files(graph)["pg_hba.conf"].splitlines() if not line.startswith("#")]
+
+
+class TestLoginKeeper:
+    """The container beside PostgreSQL that makes its logins what the Secret says."""
+
+    def test_it_reads_the_credentials_from_files_that_follow_the_secret(self) -> None:
+        graph = platform("dev")
+        assert volume(graph, "postgres", "credentials")["secret"] == {
+            "secretName": "database-credentials",
+            "defaultMode": 0o440,
+        }
+        (mount,) = (mount for mount in sidecar(graph)["volumeMounts"] if mount["name"] == "credentials")
+        assert mount == {"name": "credentials", "mountPath": "/etc/credentials", "readOnly": True}, (
+            "no subPath: that stays"
+        )
+
+    def test_it_speaks_to_postgresql_through_the_socket_that_both_mount(self) -> None:
+        graph = platform("dev")
+        assert told(sidecar(graph)) == {
+            "PGHOST": "/var/run/postgresql",
+            "PGUSER": "postgres",
+            "PGDATABASE": "pyairtable",
+            "CREDENTIALS": "/etc/credentials",
+            "ROLES": "/etc/postgres/roles.sql",
+        }
+        sockets = [
+            mount
+            for each in (container(graph, "postgres"), sidecar(graph))
+            for mount in each["volumeMounts"]
+            if mount["mountPath"] == "/var/run/postgresql"
+        ]
+        assert len(sockets) == 2
+        assert sockets[0] == sockets[1]
+
+    def test_its_script_and_statements_are_mounted_as_they_are_in_the_project(self) -> None:
+        graph = platform("dev")
+        folder = ROOT / "components" / "compute" / "postgres"
+        assert files(graph) == {path.name: path.read_text() for path in folder.iterdir()}
+        assert sidecar(graph)["command"] == ["sh", "/etc/postgres/credentials.sh"]
+        assert sidecar(graph)["command"][1].rpartition("/")[2] in files(graph)
+        assert told(sidecar(graph))["ROLES"].rpartition("/")[2] in files(graph)
+        (mount,) = (mount for mount in sidecar(graph)["volumeMounts"] if mount["name"] == "configuration")
+        assert mount["mountPath"] == "/etc/postgres"
+
+    @in_every_environment
+    def test_it_is_small_and_the_same_in_every_phase(self, stack: str) -> None:
+        asked = sidecar(platform(stack))["resources"]["requests"]
+        assert (asked["cpu"], asked["memory"]) == ("10m", "32Mi")
+        assert sidecar(platform(stack, phase=2)) == sidecar(platform(stack))
+
+    def test_it_has_no_probe_that_could_restart_or_hide_the_store(self) -> None:
+        assert not {"startupProbe", "readinessProbe", "livenessProbe", "ports"} & sidecar(platform("dev")).keys()
+
+    def test_no_password_is_in_its_scripts_or_reaches_a_log(self) -> None:
+        scripts = files(platform("dev"))
+        assert "SET log_statement = 'none';" in scripts["roles.sql"]
+        assert "SET log_min_error_statement = 'panic';" in scripts["roles.sql"]
+        assert not re.search(r"PASSWORD '[^']", scripts["roles.sql"])
+        printed = [line for line in scripts["credentials.sh"].splitlines() if "echo" in line]
+        assert printed
+        assert [line for line in printed if "password" in line.lower()] == []
+
+    @of_each_store
+    def test_redis_has_none(self, store: str) -> None:
+        names = [each["name"] for each in pod(platform("dev"), store)["containers"]]
+        assert names == {"postgres": ["postgres", "credentials"], "redis": ["redis"]}[store]
+
+
+PSQL = """#!/bin/sh
+printf '%s %s\\n' "$(cat "$CREDENTIALS/username")" "$*" >> "$WORK/applied"
+[ ! -e "$WORK/fails" ]
+"""
+PG_ISREADY = """#!/bin/sh
+[ ! -e "$WORK/away" ]
+"""
+SLEEP = """#!/bin/sh
+exec /bin/sleep 0.02
+"""
+
+
+class LoginKeeper:
+    """Runs its script where `psql` only notes for whom it was asked, and time flies."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for part in ("bin", "work"):
+            (folder / part).mkdir()
+        for name, text in (("psql", PSQL), ("pg_isready", PG_ISREADY), ("sleep", SLEEP)):
+            (folder / "bin" / name).write_text(text)
+            (folder / "bin" / name).chmod(0o700)
+        self.set("admin", "hush-hush")
+
+    def set(self, username: str, password: str) -> None:
+        """Change the Secret, as the kubelet does: both files at once."""
+        new = self._folder / f"secret-{username}-{password}"
+        new.mkdir(exist_ok=True)
+        (new / "username").write_text(username)
+        (new / "password").write_text(password)
+        link = self._folder / "new"
+        link.symlink_to(new)
+        link.replace(self._folder / "credentials")
+
+    def mark(self, name: str, *, there: bool = True) -> None:
+        """Let something be so, or no longer."""
+        path = self._folder / "work" / name
+        path.touch() if there else path.unlink()
+
+    @property
+    def applied(self) -> list[str]:
+        path = self._folder / "work" / "applied"
+        return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+    @contextmanager
+    def running(self) -> Generator[subprocess.Popen[str]]:
+        environment = {
+            "PATH": f"{self._folder / 'bin'}:{os.environ['PATH']}",
+            "CREDENTIALS": str(self._folder / "credentials"),
+            "ROLES": "/etc/postgres/roles.sql",
+            "WORK": str(self._folder / "work"),
+        }
+        script = ROOT / "components" / "compute" / "postgres" / "credentials.sh"
+        with subprocess.Popen(
+            ["sh", str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.terminate()
+
+    def wait(self, applied: list[str]) -> None:
+        """Until just these logins were applied, and for some more rounds."""
+        deadline = time.monotonic() + 20
+        while self.applied != applied and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        assert self.applied == applied
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> LoginKeeper:
+    return LoginKeeper(tmp_path)
+
+
+class TestLoginKeepersScript:
+    def test_it_applies_the_secret_at_the_start_and_once_for_each_change(self, keeper: LoginKeeper) -> None:
+        with keeper.running():
+            keeper.wait(["admin"])
+            keeper.set("admin", "another")
+            keeper.wait(["admin", "admin"])
+            keeper.set("admin_2", "third")
+            keeper.wait(["admin", "admin", "admin_2"])
+
+    def test_it_waits_for_postgresql(self, keeper: LoginKeeper) -> None:
+        keeper.mark("away")
+        with keeper.running():
+            keeper.wait([])
+            keeper.mark("away", there=False)
+            keeper.wait(["admin"])
+
+    def test_what_fails_is_tried_again(self, keeper: LoginKeeper) -> None:
+        keeper.mark("fails")
+        with keeper.running():
+            deadline = time.monotonic() + 20
+            while len(keeper.applied) < 3 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            keeper.mark("fails", there=False)
+            time.sleep(1)
+            tries = keeper.applied
+            assert {*tries[:3]} == {"admin"}
+            keeper.wait(tries)
+
+    def test_a_login_that_is_none_of_the_two_changes_nothing_and_is_said_once(self, keeper: LoginKeeper) -> None:
+        with keeper.running() as process:
+            keeper.wait(["admin"])
+            keeper.set("root", "hush-hush")
+            keeper.wait(["admin"])
+            keeper.set("admin_2", "hush-hush")
+            keeper.wait(["admin", "admin_2"])
+            process.terminate()
+            said, _ = process.communicate()
+        first, refused, last = said.splitlines()
+        assert first == "the login admin is now as the Secret has it"
+        assert refused.startswith("the Secret names the login 'root', and there are admin and admin_2 only")
+        assert refused.endswith("nothing is changed; name one of them")
+        assert last == "the login admin_2 is now as the Secret has it"
+
+    def test_it_ends_at_once_when_the_pod_is_stopped(self, keeper: LoginKeeper) -> None:
+        with keeper.running() as process:
+            keeper.wait(["admin"])
+            process.terminate()
+            assert process.wait(timeout=5) == 0
 
 
 class TestRedis:
@@ -321,8 +565,8 @@ class TestCertificates:
         assert secret.secrets == {"stringData"}
 
     def test_postgres_gets_a_key_that_others_cannot_read(self) -> None:
-        (volume,) = (v for v in pod(platform("dev"), "postgres")["volumes"] if v["name"] == "certificate")
-        assert volume["secret"] == {"secretName": "postgres-tls", "defaultMode": 0o640}
+        mounted = volume(platform("dev"), "postgres", "certificate")
+        assert mounted["secret"] == {"secretName": "postgres-tls", "defaultMode": 0o640}
 
 
 class TestCredentials:
@@ -334,6 +578,15 @@ class TestCredentials:
         assert secret.secrets == {"data"}
         assert secret.ignored == ("data",)
         assert "stringData" not in secret.inputs, "the API server keeps it nowhere, so that any update sends it again"
+
+    @in_every_environment
+    def test_the_database_begins_with_the_first_of_its_two_logins(self, stack: str) -> None:
+        graph = platform(stack)
+        username = credentials(graph, "database-credentials")["username"]
+        assert username == "admin"
+        for login in ("admin", "admin_2"):
+            assert f"CREATE ROLE {login} LOGIN IN ROLE pyairtable" in files(graph)["roles.sql"]
+        assert "CREATE ROLE pyairtable NOLOGIN" in files(graph)["roles.sql"]
 
     @in_every_environment
     def test_keys_of_outside_services_are_there_once_the_config_has_them(self, stack: str) -> None:
@@ -376,6 +629,7 @@ def test_what_cannot_be_made_again_is_protected_in_prod_only(stack: str, protect
         for part in ("disk-volume", "disk-persistent-volume", "disk-claim", "stateful-set")
     }
     everything = {"compute-cluster-cluster", "compute-cluster-key", "compute-stores-backup-bucket", *stores}
+    everything |= {f"secrets-aws-{name}" for name in ("key", *CREDENTIALS)}
     assert {node.name for node in platform(stack).nodes if node.protect} == (everything if protected else set())
 
 

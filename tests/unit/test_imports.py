@@ -12,7 +12,10 @@ from tests.unit.graph import ROOT
 PROGRAM = sorted(path for folder in ("infra", "components", "cost") for path in (ROOT / folder).rglob("*.py"))
 COMPONENTS = ROOT / "components"
 HANDLER = COMPONENTS / "cost_foundation" / "spend_reporter" / "handler.py"
-PHASES = [path.name for path in COMPONENTS.iterdir() if (path / "__init__.py").exists()]
+RESTARTER = COMPONENTS / "secrets" / "scripts" / "restarter.py"
+SHARED = "shared"
+"""What all phases may use, and no phase's own."""
+PHASES = [path.name for path in COMPONENTS.iterdir() if (path / "__init__.py").exists() and path.name != SHARED]
 
 of_every_module = pytest.mark.parametrize("path", PROGRAM, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -58,6 +61,11 @@ def test_a_component_knows_neither_the_settings_nor_another_phase(path: Path) ->
     assert imports_below(path, "infra.settings", "infra.program", "cost", *others) == set()
 
 
+def test_what_phases_share_belongs_to_none_of_them() -> None:
+    assert sorted(PHASES) == ["compute", "cost_foundation", "secrets"]
+    assert list((COMPONENTS / SHARED).glob("*.py"))
+
+
 def test_no_module_of_the_programs_folder_hides_one_of_pythons() -> None:
     assert {path.stem for path in (ROOT / "infra").glob("*.py")} & sys.stdlib_module_names == set()
 
@@ -67,9 +75,27 @@ def test_the_handler_needs_only_what_the_lambda_runtime_has() -> None:
     assert packages - sys.stdlib_module_names == {"boto3"}
 
 
-def test_a_phase_loads_what_it_needs_and_no_more() -> None:
-    program = "import sys; from tests.unit.graph import platform; platform('dev', phase=1); print(*sys.modules)"
+def test_the_restarter_needs_only_what_python_has() -> None:
+    assert {name.partition(".")[0] for name in imports(RESTARTER)} - sys.stdlib_module_names == set()
+
+
+def loaded_by(phase: int) -> set[str]:
+    """Modules that a graph of a phase needs."""
+    program = f"import sys; from tests.unit.graph import platform; platform('dev', phase={phase}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    return {*done.stdout.split()}
+
+
+def test_phase_1_loads_what_it_needs_and_no_more() -> None:
+    loaded = {name.partition(".")[0] for name in loaded_by(1)}
     assert "pulumi_aws" in loaded
     assert loaded & {"pulumi_eks", "pulumi_kubernetes", "pulumi_random", "pulumi_tls"} == set()
+
+
+def test_phase_2_loads_nothing_of_phase_3() -> None:
+    loaded = loaded_by(2)
+    assert "components.compute" in loaded
+    assert {
+        name for name in loaded if f"{name}.".startswith(("components.secrets.", "infra.arguments.secrets."))
+    } == set()
+    assert {name for name in loaded if name.startswith("pulumi_aws.secretsmanager.")} == set()

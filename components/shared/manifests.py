@@ -1,9 +1,12 @@
 """Parts of Kubernetes manifests that every workload of the program shares."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 NAMESPACE = "pyairtable"
+POD_SECURITY = "restricted"
+POD_SECURITY_VERSION = "v1.36"
 POD_IDENTITY_AGENT = "169.254.170.23/32"
 """Where the EKS Pod Identity agent answers, on port 80."""
 
@@ -16,6 +19,20 @@ def metadata(name: str, *, app: str = "", **more: Any) -> Any:
 def labels(app: str, **more: str) -> dict[str, str]:
     """Labels of a workload; `app` is what selectors use."""
     return {"app": app, "app.kubernetes.io/name": app, "app.kubernetes.io/part-of": "pyairtable", **more}
+
+
+def pod_security_labels() -> dict[str, str]:
+    """Labels of a namespace whose pods are held to the `restricted` profile."""
+    return {
+        f"pod-security.kubernetes.io/{mode}{suffix}": value
+        for mode in ("enforce", "warn", "audit")
+        for suffix, value in (("", POD_SECURITY), ("-version", POD_SECURITY_VERSION))
+    }
+
+
+def digest(text: str) -> str:
+    """Tells one text from another; in an annotation of a pod's template it restarts the pods that mount a new one."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def pod_security(user: int, *, group: int | None = None) -> dict[str, Any]:

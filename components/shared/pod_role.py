@@ -1,14 +1,14 @@
 """PodRole: the AWS identity of one service account, through EKS Pod Identity."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
-from components.compute.policies import document, trust
-from components.compute.tags import TAGS
+from components.shared.policies import document, trust
 from infra.naming import Names
+from infra.phases import Phase
 
 
 class PodRole(pulumi.ComponentResource):
@@ -23,15 +23,17 @@ class PodRole(pulumi.ComponentResource):
         name: str,
         *,
         names: Names,
+        phase: Phase,
         suffix: str,
         purpose: str,
         cluster_name: str,
         namespace: str,
         service_account: str,
-        statements: list[Mapping[str, Any]] | None = None,
+        statements: Sequence[Mapping[str, Any]] = (),
         managed_policy: str | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
+        # The type is part of what the engine knows its parts by: it stays, although other phases have pods too.
         super().__init__("pyairtable:compute:PodRole", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.service_account = service_account
@@ -50,7 +52,7 @@ class PodRole(pulumi.ComponentResource):
             assume_role_policy=pulumi.Output.json_dumps(
                 trust("pods.eks.amazonaws.com", "sts:AssumeRole", "sts:TagSession", conditions=session)
             ),
-            tags=TAGS,
+            tags=Names.phase_tags(phase),
             opts=child,
         )
         granted: pulumi.Output[Any]
@@ -64,7 +66,7 @@ class PodRole(pulumi.ComponentResource):
                 f"{name}-policy",
                 name=suffix,
                 role=role.name,
-                policy=pulumi.Output.json_dumps(document(*(statements or []))),
+                policy=pulumi.Output.json_dumps(document(*statements)),
                 opts=child,
             )
             granted = policy.name
