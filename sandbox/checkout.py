@@ -2,21 +2,25 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import SecretStr
 
 from infra.naming import PROJECT
+from infra.secrecy import SECRET_KEYS, given_secrets, in_plain_text
 from infra.sections import MEANINGS, STACK_NAME
 from infra.settings import Settings, SettingsError
 from sandbox.errors import BadInputError
+from sandbox.private_config import MADE_UP, SHOWN, PrivateConfig
 from sandbox.state import State
 
 ROOT = Path(__file__).parent.parent
 
 Config = dict[str, Any]
+"""Values by their keys, namespace included; a SecretStr is passed to the engine as a secret."""
 
 
 def stack_file(stack: str) -> Path:
@@ -51,6 +55,15 @@ def stack_config(stack: str) -> Config:
     for key in config:
         if ":" not in key:
             raise BadInputError(f"reading {path.name}: the key {key} has no namespace; write {PROJECT}:{key}")
+    plain = [key for key in given_secrets(config) if not _is_encrypted(config[key])]
+    if plain:
+        raise BadInputError(
+            "\n".join(
+                f"{in_plain_text(key, path.name)}, or take it out there and give it to the sandbox alone with sandbox "
+                f"config set --secret {key} --stack {stack}"
+                for key in plain
+            )
+        )
     return config
 
 
@@ -76,7 +89,10 @@ def overlay(config: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
     merged = dict(config)
     for key, value in over.items():
         below = merged.get(key)
-        merged[key] = overlay(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping) and not _is_encrypted(below):
+            merged[key] = overlay(below, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -131,10 +147,16 @@ def effective(state: State, stack: str, phase: int | None) -> tuple[Config, Sett
     Raises:
         BadInputError: something in it is wrong; a line per problem.
     """
-    config = overlay(stack_config(stack), overrides(state, stack))
+    own = overrides(state, stack)
+    for key in given_secrets(own):
+        raise BadInputError(
+            f"{key}: must not be in plain text in {_overrides_file(state, stack)}; forget it with sandbox config reset "
+            f"{key} --stack {stack}, and set it with sandbox config set --secret {key} --stack {stack}"
+        )
+    config = overlay(stack_config(stack), own)
     if phase is not None:
         config[f"{PROJECT}:phase"] = phase
-    _refuse_foreign_secrets(config)
+    config = _with_secrets(config, PrivateConfig(state, stack).chosen)
     try:
         return config, Settings.from_config(stack, config)
     except SettingsError as error:
@@ -142,14 +164,54 @@ def effective(state: State, stack: str, phase: int | None) -> tuple[Config, Sett
         raise BadInputError("\n".join(prefix + line for line in str(error).splitlines())) from None
 
 
-def _refuse_foreign_secrets(config: Config) -> None:
-    """A value that `pulumi config set --secret` encrypted belongs to the stack's real backend."""
+def made_up(config: Config) -> list[str]:
+    """Keys whose values the sandbox makes up."""
+    return [key for key, value in config.items() if value is MADE_UP]
+
+
+def shown(config: Config) -> Config:
+    """The config as it may be printed."""
+    return {key: SHOWN if isinstance(value, SecretStr) else value for key, value in config.items()}
+
+
+def secret_key(key: str) -> str | None:
+    """A secret setting's full key, from one that may lack the namespace; None for any other setting."""
+    full = key if ":" in key else f"{PROJECT}:{key}"
+    return full if full in SECRET_KEYS else None
+
+
+def _with_secrets(config: Config, chosen: Mapping[str, str]) -> Config:
+    """The config with values of the sandbox's own for what is encrypted for the stack's real backend.
+
+    A setting that is no secret has to mean something, so nothing is made up for it.
+    """
+    result: Config = {}
     for key, value in config.items():
-        if isinstance(value, Mapping) and set(value) == {"secure"}:
+        if _is_encrypted(value) and (key in SECRET_KEYS or not key.startswith(f"{PROJECT}:")):
+            result[key] = MADE_UP
+            continue
+        for path in _encrypted(key, value):
             raise BadInputError(
-                f"reading {key}: it is encrypted for the stack's own backend; give the sandbox a value of its own: "
-                f"sandbox config set {key} VALUE"
+                f"reading {path}: it is encrypted for the stack's own backend; give the sandbox a value of its own: "
+                f"sandbox config set {path} VALUE"
             )
+        result[key] = value
+    return result | {key: SecretStr(value) for key, value in chosen.items()}
+
+
+def _is_encrypted(value: object) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"secure"}
+
+
+def _encrypted(path: str, value: object) -> Iterator[str]:
+    """Paths of the encrypted values in a value; of the list, for one in a list."""
+    if _is_encrypted(value):
+        yield path
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _encrypted(f"{path}.{key}", part)
+    elif isinstance(value, list) and any(True for part in value for _ in _encrypted(path, part)):
+        yield path
 
 
 def _overrides_file(state: State, stack: str) -> Path:

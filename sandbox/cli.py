@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from dataclasses import replace
+from getpass import getpass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ import click
 import yaml
 
 from infra.naming import PROJECT
+from infra.phases import Phase
+from infra.secrecy import SECRET_SETTINGS
 from sandbox import checkout, cluster_commands, emulator, services
+from sandbox.aws_account import AwsAccount, note
 from sandbox.control_plane import ControlPlanes
 from sandbox.errors import BadInputError, SandboxError
 from sandbox.options import last_stack, open_state, remember, stack_option, state_dir_option
+from sandbox.private_config import SHOWN, PrivateConfig
 from sandbox.providers.aws.table import RECORDED
 from sandbox.providers.records import Records
 from sandbox.state import State
@@ -239,12 +244,12 @@ def config_show(stack: str | None, as_json: bool, state_dir: Path | None) -> Non
     state = open_state(state_dir)
     name = stack or last_stack(state)
     config, _ = checkout.effective(state, name, None)
-    own = checkout.overrides(state, name)
+    own = checkout.overrides(state, name) | dict.fromkeys(PrivateConfig(state, name).chosen, SHOWN)
     if as_json:
-        click.echo(json.dumps({"stack": name, "config": config, "overrides": own}, indent=2))
+        click.echo(json.dumps({"stack": name, "config": checkout.shown(config), "overrides": own}, indent=2))
         return
     click.echo(f"# {checkout.stack_file(name).name}" + (f", with the sandbox's own {', '.join(own)}" if own else ""))
-    click.echo(checkout.dump_yaml(config), nl=False)
+    click.echo(checkout.dump_yaml(checkout.shown(config)), nl=False)
 
 
 @config.command(
@@ -253,13 +258,29 @@ def config_show(stack: str | None, as_json: bool, state_dir: Path | None) -> Non
     epilog="Example: sandbox config set monthlyBudgetUsd 120 --stack dev",
 )
 @click.argument("key")
-@click.argument("value")
+@click.argument("value", required=False)
+@click.option(
+    "--secret", is_flag=True, help="Keep the value where only you can read it; asks for it if it is left out."
+)
 @stack_option(required=False)
 @state_dir_option
-def config_set(key: str, value: str, stack: str | None, state_dir: Path | None) -> None:
-    """Give a setting another VALUE, written as YAML, in the sandbox only. KEY may be dotted: cost.enforce."""
+def config_set(key: str, value: str | None, secret: bool, stack: str | None, state_dir: Path | None) -> None:
+    """Give a setting another VALUE, written as YAML, in the sandbox only. KEY may be dotted: cost.enforce.
+
+    A secret setting takes text as it stands, from the standard input if that is no terminal.
+    """
     state = open_state(state_dir)
     name = stack or last_stack(state)
+    full = checkout.secret_key(key)
+    if secret:
+        _set_secret(state, name, key, value)
+        return
+    if full:
+        raise BadInputError(
+            f"setting {key}: it is secret, and would be kept in plain text; say sandbox config set --secret {key}"
+        )
+    if value is None:
+        raise BadInputError(f"setting {key}: there is no value; say sandbox config set {key} VALUE")
     try:
         parsed = checkout.parse_yaml(value)
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -274,6 +295,30 @@ def config_set(key: str, value: str, stack: str | None, state_dir: Path | None) 
     click.echo(f"{name}: {key} is {json.dumps(parsed)} in the sandbox")
 
 
+def _set_secret(state: State, stack: str, key: str, value: str | None) -> None:
+    full = checkout.secret_key(key)
+    if full is None:
+        raise BadInputError(
+            f"setting {key}: it is no secret; leave out --secret, the secret settings are {', '.join(SECRET_SETTINGS)}"
+        )
+    checkout.effective(state, stack, None)
+    if value is None:
+        value = _typed(key) if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n")
+    if not value:
+        raise BadInputError(f"setting {key}: the value is empty; to forget one, say sandbox config reset {key}")
+    private = PrivateConfig(state, stack)
+    private.choose({**private.chosen, full: value})
+    click.echo(f"{stack}: {key} is {SHOWN} in the sandbox")
+
+
+def _typed(key: str) -> str:
+    try:
+        return getpass(f"{key}: ")
+    except EOFError:  # Ctrl-D
+        click.echo(err=True)
+        return ""
+
+
 @config.command("reset", epilog="Example: sandbox config reset --stack dev")
 @click.argument("key", required=False)
 @stack_option(required=False)
@@ -282,12 +327,17 @@ def config_reset(key: str | None, stack: str | None, state_dir: Path | None) -> 
     """Forget the sandbox's own config of a stack, or one KEY of it."""
     state = open_state(state_dir)
     name = stack or last_stack(state)
-    own = checkout.overrides(state, name)
+    own, private = checkout.overrides(state, name), PrivateConfig(state, name)
+    chosen = dict(private.chosen)
     if key is None:
         checkout.write_overrides(state, name, {})
-        click.echo(f"{name}: {len(own)} settings reset to the stack file's")
+        private.choose({})
+        click.echo(f"{name}: {len(own) + len(chosen)} settings reset to the stack file's")
         return
-    checkout.write_overrides(state, name, checkout.without(own, key))
+    if chosen.pop(checkout.secret_key(key) or "", None):
+        private.choose(chosen)
+    else:
+        checkout.write_overrides(state, name, checkout.without(own, key))
     click.echo(f"{name}: {key} reset to the stack file's")
 
 
@@ -310,6 +360,8 @@ class _Run:
         backends = Backends(aws_endpoint="", log_hint=f" (logs are in {self.state.logs})")
         self.target = Target(config=config, settings=self.settings, backends=backends)
         self.engine = Engine(self.state, find(TOOLS["pulumi"]), stack, echo=click.echo)
+        if self.settings.phase >= Phase.SECRETS:
+            find(TOOLS["external-secrets"])  # built here, where the build is shown, and not while the engine waits
 
     def start(self) -> None:
         """Make sure that the emulator runs."""
@@ -318,6 +370,12 @@ class _Run:
             service = emulator.ensure(self.state)
         if before is None:
             click.echo(f"started the AWS emulator on {emulator.endpoint(service)}", err=True)
+        if made_up := checkout.made_up(self.target.config):
+            click.echo(
+                f"made up values for {', '.join(made_up)}, encrypted for another backend; sandbox config set --secret "
+                "gives others",
+                err=True,
+            )
         backends = replace(
             self.target.backends, aws_endpoint=emulator.endpoint(service), emulator=f"{service.pid}-{service.created}"
         )
@@ -336,7 +394,7 @@ class _Run:
         account_id = self.engine.outputs().get("account_id") or self.settings.account_id
         aws = Aws(self.target.backends.aws_endpoint, account_id, self.settings.region)
         if cluster in aws.client("eks").list_clusters()["clusters"]:
-            planes.ensure(cluster)
+            note(planes.ensure(cluster), AwsAccount(account_id, self.settings.region))
         else:
             click.echo(f"the emulator has lost the cluster {cluster}: forgetting its control plane", err=True)
             planes.remove(cluster)

@@ -1,6 +1,7 @@
 """Runs the program under the real Pulumi engine against the sandbox's backends, through the Automation API."""
 
 import importlib.metadata
+import json
 import logging
 import os
 import runpy
@@ -23,14 +24,18 @@ from pulumi import automation as auto
 from pulumi.automation import CommandResult, PulumiCommand
 from pulumi.automation._stack import StackInitMode  # pyright: ignore[reportPrivateImportUsage]
 from pulumi.automation.errors import create_command_error
+from pydantic import SecretStr
 from semver import VersionInfo
 
 from infra.naming import PROJECT
 from infra.phases import OUTPUTS, Phase
 from infra.settings import Settings
 from sandbox.checkout import ROOT, Config, dump_yaml, load_yaml
+from sandbox.children import ending_with_this_process
 from sandbox.control_plane import ControlPlanes
+from sandbox.encryption import Encryption
 from sandbox.errors import SandboxError
+from sandbox.private_config import PrivateConfig
 from sandbox.providers.provider import Provider
 from sandbox.providers.server import serving
 from sandbox.providers.wire import SIGNATURE_KEY
@@ -111,6 +116,36 @@ def outputs_of(path: Path) -> dict[str, Any] | None:
     return {**dict.fromkeys(OUTPUTS), **values}  # the engine does not keep nulls
 
 
+def revealed(value: Any) -> Any:
+    """A part of a deployment that was exported in plain text, with its secrets as what they are."""
+    if isinstance(value, dict):
+        if SECRET_MARK in value and "plaintext" in value:
+            return revealed(json.loads(value["plaintext"]))
+        return {key: revealed(part) for key, part in value.items()}
+    return [revealed(part) for part in value] if isinstance(value, list) else value
+
+
+def _settled(deployment: Mapping[str, Any], created: Mapping[str, str]) -> dict[str, Any]:
+    """A deployment without pending operations, with what they created; `created`: ids by URN."""
+    settled = dict(deployment)
+    resources: list[dict[str, Any]] = list(settled.get("resources", []))
+    for operation in settled.pop("pending_operations", []):
+        resource = operation["resource"]
+        id = created.get(resource["urn"])
+        if operation["type"] != "creating" or id is None:
+            continue
+        made = {**resource, "id": id, "outputs": resource.get("inputs", {})}
+        current = (i for i, r in enumerate(resources) if r["urn"] == made["urn"] and not r.get("delete"))
+        index = next(current, None)
+        if index is None:
+            resources.append(made)
+        elif resources[index]["id"] != id:
+            # It replaces the old one, which others may depend on until the engine has deleted it.
+            resources.append({**resources[index], "delete": True})
+            resources[index] = made
+    return {**settled, "resources": resources}
+
+
 class Engine:
     """One stack of the checkout, as the engine in the sandbox knows it."""
 
@@ -169,22 +204,27 @@ class Engine:
     def _agreement(self) -> Path:
         return self._state.work / self._stack_name / "emulator.json"
 
-    def settle_pending(self, target: Target, created: Mapping[str, str]) -> None:
-        """Take operations that never ended out of the state; `created`: ids, by URN, of what exists all the same.
+    def settle_pending(self, target: Target, find: Callable[[Mapping[str, Any]], str | None]) -> None:
+        """Take operations that never ended out of the state; what was created all the same goes into it.
+
+        `find` is given a resource that was being created, and returns the id of what was made of it, if anything.
 
         The engine's own import of pending creates reads a resource by nothing but its id, which is too little for types
         whose id does not name what they belong to. The state that it noted before the crash has the inputs.
         """
         with self._stack(target) as stack:
-            exported = stack.export_stack()
-            deployment = dict(exported.deployment or {})
-            pending = deployment.pop("pending_operations", [])
-            for operation in pending:
-                resource = operation["resource"]
-                if operation["type"] == "creating" and resource["urn"] in created:
-                    made = {**resource, "id": created[resource["urn"]], "outputs": resource.get("inputs", {})}
-                    deployment.setdefault("resources", []).append(made)
-            stack.import_stack(auto.Deployment(version=exported.version, deployment=deployment))
+            exported = stack.export_stack()  # with its secrets in plain text, which are not to reach any file
+            operations = revealed((exported.deployment or {}).get("pending_operations", []))
+            created = {
+                operation["resource"]["urn"]: id
+                for operation in operations
+                if operation["type"] == "creating" and (id := find(operation["resource"]))
+            }
+            settled = _settled(self.deployment(), created)
+            file = self._state.work / self._stack_name / "settled.json"
+            file.write_text(json.dumps({"version": exported.version, "deployment": settled}))
+            stack.import_file(file)
+            file.unlink()
 
     def destroy(self, target: Target) -> None:
         """Delete everything that the stack has."""
@@ -257,7 +297,7 @@ class Engine:
         self._echo(text)
 
     @contextmanager
-    def _stack(self, target: Target, extra: Mapping[str, str] | None = None) -> Generator[auto.Stack]:
+    def _stack(self, target: Target, extra: Mapping[str, str] | None = None) -> Generator["_Stack"]:
         work = self._work_folder(target.config)
         self._install_component_provider()
         with self._serving(target) as ports:
@@ -316,11 +356,16 @@ class Engine:
         project = load_yaml(PROJECT_FILE)
         project.pop("main", None)  # the program is handed over by the Automation API
         project["runtime"] = "python"
-        for declared in project["config"].values():
-            declared.pop("secret", None)  # the sandbox's own values are made up, and lie in its folder as they are
         (work / "Pulumi.yaml").write_text(dump_yaml(project))
         stack_file = work / f"Pulumi.{self._stack_name}.yaml"
         salt = (yaml.safe_load(stack_file.read_text()) or {}).get("encryptionsalt") if stack_file.exists() else None
+        secrets = {key: value for key, value in config.items() if isinstance(value, SecretStr)}
+        if secrets:
+            private = PrivateConfig(self._state, self._stack_name)
+            encryption = Encryption(self._state.passphrase(), salt)
+            salt = encryption.salt
+            values = {key: private.value(key, value) for key, value in secrets.items()}
+            config = {**config, **{key: {"secure": encryption.encrypt(value)} for key, value in values.items()}}
         content = {"config": config, **({"encryptionsalt": salt} if salt else {})}
         stack_file.write_text(dump_yaml(content))
         return work
@@ -345,23 +390,14 @@ class _Stack(auto.Stack):
     def outputs(self) -> auto.OutputMap:
         return {}
 
+    def import_file(self, file: Path) -> None:
+        """Replace the state by an exported one; the parent's way would put its secrets into a file of plain text."""
+        self._run_pulumi_cmd_sync(["stack", "import", "--file", str(file)])
+
     def info(self, show_secrets: bool = True) -> auto.UpdateSummary | None:
         return auto.UpdateSummary(
             kind="update", start_time=datetime.now(UTC), message="", environment={}, config={}, result="not asked"
         )
-
-
-DIE_WITH_PARENT = """\
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-DIES_WITH_THIS_PROCESS = (sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT) if sys.platform == "linux" else ()
-"""Starts a command that the kernel kills when this process dies.
-
-An engine that outlives the stand-ins takes what they were making for failed and forgets it, though it may be there;
-one that dies with them leaves a note of it, which the next command reads.
-"""
 
 
 class _Command(PulumiCommand):
@@ -391,7 +427,9 @@ class _Command(PulumiCommand):
         arguments = [*args, *self.extra_arguments.get(args[0], ())]
         if args[0] in RUNS_PROVIDERS:
             arguments.append("--skip-plugin-pre-install")
-        command = [*DIES_WITH_THIS_PROCESS, self.command, "--non-interactive", *arguments]
+        # An engine that outlives the stand-ins takes what they were making for failed and forgets it, though it may be
+        # there; one that dies with them leaves a note of it, which the next command reads.
+        command = [*ending_with_this_process(), self.command, "--non-interactive", *arguments]
         environment = {**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"}
         lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
         process = subprocess.Popen(

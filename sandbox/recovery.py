@@ -1,7 +1,7 @@
 """Brings a stack back to where an up can go on, after a crash of the one before or a loss of the emulator's memory."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import psutil
 
 from sandbox.engine import Engine, Target, package_of
 from sandbox.errors import SandboxError
+from sandbox.providers.provider import name_of
 from sandbox.state import read_json
 
 LOCK_SECONDS = 15
@@ -30,7 +31,7 @@ def recover(engine: Engine, target: Target) -> None:
     deployment = engine.deployment()
     pending = deployment.get("pending_operations", [])
     if pending:
-        engine.settle_pending(target, _ids(engine, pending, target))
+        engine.settle_pending(target, _finder(engine, target))
     # An emulator that was killed has forgotten; so has one that another command has started again since.
     elsewhere = bool(deployment.get("resources")) and engine.deployed_into() != target.backends.emulator
     if cut_off or pending or elsewhere:
@@ -39,22 +40,18 @@ def recover(engine: Engine, target: Target) -> None:
         engine.refresh(target)
 
 
-def _ids(engine: Engine, pending: list[Mapping[str, Any]], target: Target) -> dict[str, str]:
-    """Ids, by URN, of those pending creates that were carried out before the crash."""
+def _finder(engine: Engine, target: Target) -> Callable[[Mapping[str, Any]], str | None]:
+    """Tells whether a create was carried out before the crash: the id of what it made."""
     providers = engine.providers(target)
-    found: dict[str, str] = {}
-    for operation in pending:
-        if operation["type"] != "creating":
-            continue
-        resource = operation["resource"]
+
+    def find(resource: Mapping[str, Any]) -> str | None:
         provider = providers.get(package_of(resource["type"]))  # components and providers are nobody's
         id = provider.find(resource["urn"], resource.get("inputs", {})) if provider and resource["custom"] else None
         if id is not None:
-            engine.say(
-                f"importing {resource['urn'].rpartition('::')[2]}: it was made, and the update died before noting it"
-            )
-            found[resource["urn"]] = id
-    return found
+            engine.say(f"importing {name_of(resource['urn'])}: it was made, and the update died before noting it")
+        return id
+
+    return find
 
 
 def _wait_for_its_end(lock: Path) -> None:

@@ -13,6 +13,7 @@ from sandbox import emulator, services
 from sandbox.engine import Backends, Engine, Target
 from sandbox.providers.aws.client import Aws
 from sandbox.providers.aws.provider import AwsProvider
+from sandbox.recovery import recover
 from sandbox.state import State
 from sandbox.tools import TOOLS, find
 
@@ -65,6 +66,11 @@ class Cloud:
     def destroy(self, stack: str, program: Callable[[aws.Provider], object]) -> str:
         """Delete everything in a program's stack; what the engine printed."""
         return self._do("destroy", stack, program)
+
+    def recover(self, stack: str, program: Callable[[aws.Provider], object]) -> None:
+        """Bring a program's stack back to where an up can go on."""
+        self.lines.clear()
+        recover(self.engine(stack, program), self._target)
 
     def provider(self, stack: str) -> AwsProvider:
         """The stand-in itself."""

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from sandbox.cli import main
 from tests.program.harness import Sandbox
+from tests.secrecy import places
 
 BAD_STACK_FILES = {
     "a tab for indentation": (
@@ -36,6 +37,10 @@ BAD_STACK_FILES = {
         "config:\n  pyairtable:costCenter:\n    secure: v1:abc\n",
         "give the sandbox a value of its own: sandbox config set pyairtable:costCenter VALUE",
     ),
+    "a secret in plain text": (
+        "config:\n  pyairtable:airtableToken: hush-hush\n",
+        "must not be in plain text in Pulumi.dev.yaml; encrypt it there with pulumi config set --secret airtableToken",
+    ),
     "the wrong place for the region": (
         "config:\n  aws:region: eu-west-1\n",
         "aws:region: has no effect, the program makes its own providers; remove it; set pyairtable:region",
@@ -51,6 +56,7 @@ def test_a_bad_stack_file_is_refused_before_anything_starts(copied_checkout: Pat
         done = sandbox.run("up", "--stack", "dev", expect=2)
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+        assert "hush-hush" not in done.stderr
         assert sandbox.untouched()
 
 
@@ -71,6 +77,16 @@ BAD_ARGUMENTS = {
     "a number that is none": (["config", "set", "monthlyBudgetUsd", ".nan", "--stack", "dev"], "is no YAML value"),
     "a stack name that is a path": (["up", "--stack", "../x"], "a stack's name is up to 30 lower-case letters"),
     "an empty key": (["config", "set", "cost.", "1", "--stack", "dev"], "a part of the key is empty"),
+    "a secret for everybody to read": (
+        ["config", "set", "airtableToken", "hush-hush", "--stack", "dev"],
+        "it is secret, and would be kept in plain text; say sandbox config set --secret airtableToken\n",
+    ),
+    "an empty secret": (["config", "set", "--secret", "airtableToken", "", "--stack", "dev"], "the value is empty"),
+    "a secret that is none": (
+        ["config", "set", "--secret", "costCenter", "x", "--stack", "dev"],
+        "it is no secret; leave out --secret, the secret settings are imagePullToken, airtableToken, geminiApiKey\n",
+    ),
+    "a setting without a value": (["config", "set", "costCenter", "--stack", "dev"], "there is no value; say sandbox"),
     "resetting what is not set": (["config", "reset", "costCenter", "--stack", "dev"], "no value of its own for it"),
 }
 
@@ -118,6 +134,68 @@ def test_an_override_lies_over_the_stack_file_until_it_is_reset(fresh_sandbox: S
     fresh_sandbox.run("config", "reset", "cost", "--stack", "dev")
     shown = json.loads(fresh_sandbox.run("config", "show", "--stack", "dev", "--json").stdout)
     assert "pyairtable:cost" not in shown["config"]
+
+
+def test_a_secret_of_the_sandboxs_own_is_kept_where_only_its_user_can_read_it(fresh_sandbox: Sandbox) -> None:
+    outputs = [_typed(fresh_sandbox, "hush-hush-1\n", "config", "set", "--secret", "airtableToken", "--stack", "dev")]
+    set_again = ("config", "set", "pyairtable:geminiApiKey", "hush-hush-2", "--secret", "--stack", "dev")
+    outputs.append(fresh_sandbox.run(*set_again).stdout)
+    shown = json.loads(fresh_sandbox.run("config", "show", "--stack", "dev", "--json").stdout)
+    hidden = {"pyairtable:airtableToken": "[secret]", "pyairtable:geminiApiKey": "[secret]"}
+    assert shown["overrides"] == hidden
+    assert shown["config"].items() >= hidden.items()
+    text = fresh_sandbox.run("config", "show", "--stack", "dev").stdout
+    assert "pyairtable:airtableToken: '[secret]'" in text
+    assert "with the sandbox's own pyairtable:airtableToken, pyairtable:geminiApiKey" in text
+    outputs.append(text)
+
+    private = fresh_sandbox.state / "secrets"
+    assert sorted(json.loads((private / "dev.json").read_text())["chosen"].values()) == ["hush-hush-1", "hush-hush-2"]
+    values = {"one": "hush-hush-1", "two": "hush-hush-2"}
+    assert places(values, texts={"output": "".join(outputs)}) == []
+    assert {path.parent for path in fresh_sandbox.state.rglob("*") if path.is_file()} == {private}
+    fresh_sandbox.run("config", "reset", "airtableToken", "--stack", "dev")
+    assert [place.secret for place in places(values, [private])] == ["two"]
+    assert "1 settings reset" in fresh_sandbox.run("config", "reset", "--stack", "dev").stdout
+    assert places(values, [private]) == []
+
+
+def _typed(sandbox: Sandbox, text: str, *arguments: str) -> str:
+    """What a command prints that is given its standard input."""
+    done = subprocess.run(
+        sandbox.command(*arguments), cwd=sandbox.checkout, input=text, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_values_are_made_up_for_what_is_encrypted_for_another_backend(copied_checkout: Path, tmp_path: Path) -> None:
+    file = copied_checkout / "Pulumi.dev.yaml"
+    content = file.read_text() + "  pyairtable:imagePullToken:\n    secure: v1:abc\nencryptionsalt: v1:def\n"
+    file.write_text(content)
+    with Sandbox(copied_checkout, tmp_path / "state").stopping() as sandbox:
+        private = sandbox.state / "secrets"
+        assert "pyairtable:imagePullToken: '[secret]'" in sandbox.run("config", "show", "--stack", "dev").stdout
+        assert not private.exists(), "looking makes nothing up"
+        runs = [sandbox.run("preview", "--stack", "dev", "--json")]
+        value = json.loads((private / "dev.json").read_text())["made_up"]["pyairtable:imagePullToken"]
+        runs.append(sandbox.run("up", "--stack", "dev"))
+        assert json.loads((private / "dev.json").read_text())["made_up"] == {"pyairtable:imagePullToken": value}
+        for run in runs:
+            (line,) = (line for line in run.stderr.splitlines() if "encrypted" in line)
+            assert line == (
+                "made up values for pyairtable:imagePullToken, encrypted for another backend; sandbox config set "
+                "--secret gives others"
+            )
+        prelude = json.loads(runs[0].stdout.splitlines()[0])
+        assert prelude["preludeEvent"]["config"]["pyairtable:imagePullToken"] == "[secret]"
+        sandbox.run("config", "set", "--secret", "imagePullToken", "hush-hush", "--stack", "dev")
+        runs.append(sandbox.run("preview", "--stack", "dev"))
+        assert "made up" not in runs[-1].stderr
+        sandbox.run("stop")  # the emulator writes what it holds
+        printed = "".join(run.stdout + run.stderr for run in runs)
+        assert places({"1": value, "2": "hush-hush"}, [sandbox.state], {"output": printed}, leave_out=[private]) == []
+        assert file.read_text() == content
 
 
 def test_an_estimate_over_the_budget_stops_the_up_in_its_preview(fresh_sandbox: Sandbox) -> None:

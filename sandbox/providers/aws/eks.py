@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from sandbox import placeholders
+from sandbox.aws_account import AwsAccount, note
 from sandbox.control_plane import KUBERNETES_VERSION, SERVICE_NETWORK, ControlPlane, ControlPlanes
 from sandbox.errors import SandboxError
 from sandbox.kubernetes_api import KubernetesApi
@@ -145,7 +146,8 @@ class Cluster(EksHandler):
             raise ProviderError("InvalidParameterException: Subnets specified must be in at least two different AZs")
         if self._security_group(id) is None:
             self._make_security_group(id, subnets[0]["VpcId"])
-        self.planes.ensure(id, inputs.get("version", KUBERNETES_VERSION))
+        plane = self.planes.ensure(id, inputs.get("version", KUBERNETES_VERSION))
+        note(plane, AwsAccount(self.aws.account_id, self.aws.region))
 
     def read(self, id: str, inputs: Properties) -> Properties | None:
         answer = absent(lambda: self.client.describe_cluster(name=id), NOT_FOUND)

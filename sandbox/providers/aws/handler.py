@@ -74,6 +74,8 @@ class Handler(ABC):
     """Those of them that an update changes too."""
     unreported: ClassVar[frozenset[str]] = frozenset()
     """Inputs that AWS, or only the emulator, takes and never tells: what was last asked for counts as the truth."""
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    """Properties that are secret whatever the program says."""
     name: ClassVar[str] = ""
     """Input that holds the name; the old resource must go first when a replacement keeps it."""
     tag_api: ClassVar[Tagging | None] = None

@@ -6,7 +6,7 @@ account are refused. What it is not is said in docs/sandbox.md.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +90,16 @@ class AwsResource(Resource):
         self._handler = handler
         self._default_tags = default_tags
 
+    @property
+    def secrets(self) -> Collection[str]:
+        return self._handler.secrets
+
     def problems(self, inputs: Properties) -> list[Problem]:
         handler = self._handler
-        found = problems(handler.type, inputs)
+        found = [
+            (path, f"{path} is secret, and of the wrong type" if path in handler.secrets & inputs.keys() else problem)
+            for path, problem in problems(handler.type, inputs)
+        ]
         found += [
             (key, f"the sandbox's stand-in for {handler.type} does not do {key}")
             for key in sorted(inputs.keys() & input_types(handler.type).keys() - handler.supported - {"tags"})

@@ -8,7 +8,7 @@ from typing import Any
 from sandbox.kubernetes_api import KubernetesApiError, Manifest
 from sandbox.providers.errors import NotReadyError, ProviderError
 from sandbox.providers.kubernetes.cluster import Cluster
-from sandbox.providers.kubernetes.readiness import CHECKS, DEFAULT_SECONDS, Waiting, left_of
+from sandbox.providers.kubernetes.readiness import CHECKS, DEFAULT_SECONDS, Waiting, condition_check, left_of
 from sandbox.providers.kubernetes.rules import (
     ALLOCATED,
     COMPUTED,
@@ -23,8 +23,10 @@ from sandbox.providers.schema import has_class, problems
 from sandbox.providers.wire import UNKNOWN, Properties, is_unknown
 
 ANNOTATIONS = "pulumi.com/"
-SKIP_AWAIT, TIMEOUT, FORCE = (f"{ANNOTATIONS}{name}" for name in ("skipAwait", "timeoutSeconds", "patchForce"))
-HONOURED = frozenset({SKIP_AWAIT, TIMEOUT, FORCE})
+SKIP_AWAIT, TIMEOUT, FORCE, WAIT_FOR = (
+    f"{ANNOTATIONS}{name}" for name in ("skipAwait", "timeoutSeconds", "patchForce", "waitFor")
+)
+HONOURED = frozenset({SKIP_AWAIT, TIMEOUT, FORCE, WAIT_FOR})
 """Annotations that tell the provider something; the stand-in refuses the others rather than ignore them."""
 
 FIELD_MANAGER = "__fieldManager"
@@ -52,7 +54,10 @@ class KubernetesObject(Resource):
         if has_class(self._call.type):
             if self._kind.endswith(("Patch", "List")):
                 raise ProviderError(f"the sandbox has no stand-in for {self._call.type}; use the kind itself")
-            found += problems(self._call.type, inputs)
+            found += [
+                (path, f"{path} is secret, and of the wrong type" if path.partition(".")[0] in self.secrets else reason)
+                for path, reason in problems(self._call.type, inputs)
+            ]
         elif "." not in self._api_version or self._api_version.partition("/")[0].endswith("k8s.io"):
             raise ProviderError(f"the SDK has no resource {self._call.type}")
         metadata = inputs.get("metadata", {})
@@ -63,6 +68,10 @@ class KubernetesObject(Resource):
             for name in _annotations(inputs)
             if name.startswith(ANNOTATIONS) and name not in HONOURED
         ]
+        awaited = _annotations(inputs).get(WAIT_FOR, UNKNOWN)
+        if awaited != UNKNOWN and condition_check(awaited) is None:
+            reason = "the sandbox's stand-in does condition=TYPE and condition=TYPE=STATUS only"
+            found.append((f'metadata.annotations["{WAIT_FOR}"]', reason))
         return found
 
     def compare(self, old_inputs: Properties, inputs: Properties, state: Properties) -> Comparison:
@@ -136,7 +145,7 @@ class KubernetesObject(Resource):
         """Apply what is wanted and wait until it is ready; the state then."""
         live = self._send(wanted, manager, force=self._is_forced(inputs))
         id = _id(live)
-        check = CHECKS.get(self._key)
+        check = condition_check(_annotations(inputs).get(WAIT_FOR, "")) or CHECKS.get(self._key)
         if check is None or self._skips_await(inputs):
             return _state(live, manager)
 

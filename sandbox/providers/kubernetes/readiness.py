@@ -1,6 +1,7 @@
 """When an object counts as ready, as in the official provider: what later resources depend on works by then."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -49,6 +50,22 @@ def lacking(api: KubernetesApi, live: Manifest) -> str:
     """What an object lacks to be ready; empty when it is, or when its kind has nothing to wait for."""
     check = CHECKS.get(f"{live['apiVersion']} {live['kind']}")
     return check(api, live) if check else ""
+
+
+def condition_check(awaited: str) -> Check | None:
+    """The check that an object's annotation waitFor asks for; None where that is no single condition."""
+    match = re.fullmatch(r"condition=(\w+)(?:=(\w+))?", awaited)
+    if match is None:
+        return None
+    type, wanted = match[1], match[2] or "True"
+
+    def check(_: KubernetesApi, live: Manifest) -> str:
+        condition = _condition(live, type)
+        if not condition:
+            return f"it has no condition {type} yet"
+        return "" if condition["status"] == wanted else f"{type} is {condition['status']}: {condition.get('message')}"
+
+    return check
 
 
 def left_of(live: Manifest) -> str:

@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sandbox.charts import chart_objects, chart_problems, install_chart, remove_chart
 from sandbox.kubernetes_api import KubernetesApi
-from sandbox.placeholders import chart_objects, install_chart, remove_chart, require_chart
 from sandbox.providers.errors import NotReadyError, ProviderError
 from sandbox.providers.kubernetes.cluster import Cluster
 from sandbox.providers.kubernetes.readiness import DEFAULT_SECONDS, Waiting, lacking, left_of
 from sandbox.providers.kubernetes.trees import differences, lies_on
 from sandbox.providers.provider import Call, Comparison, Problem, Resource
 from sandbox.providers.schema import input_types, problems
-from sandbox.providers.wire import UNKNOWN, Properties
+from sandbox.providers.wire import UNKNOWN, Properties, is_unknown
 
 RELEASE = "kubernetes:helm.sh/v3:Release"
 
@@ -57,8 +57,9 @@ class Release(Resource):
             for key in ("name", "namespace", "version")
             if key not in inputs
         ]
-        if isinstance(inputs.get("chart"), str):
-            require_chart(_chart(inputs))
+        chart, values = inputs.get("chart"), inputs.get("values", {})
+        if isinstance(chart, str) and isinstance(values, Mapping) and "version" in inputs and not is_unknown(chart):
+            found += chart_problems(_chart(inputs), inputs["version"], values)
         return found
 
     def compare(self, old_inputs: Properties, inputs: Properties, state: Properties) -> Comparison:
@@ -133,7 +134,8 @@ class Release(Resource):
         _record(api, record)
         names: dict[str, list[str]] = {}
         for item in objects:
-            where = f"{namespace}/{item['metadata']['name']}"
+            metadata = item["metadata"]
+            where = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
             names.setdefault(f"{item['kind']}/{item['apiVersion']}", []).append(where)
         state = {**inputs, "resourceNames": names, "status": _status(record)}
         if not inputs.get("skipAwait"):
@@ -143,7 +145,8 @@ class Release(Resource):
     def _wait(self, api: KubernetesApi, objects: list[dict[str, Any]], inputs: Properties, state: Properties) -> None:
         def missing() -> str:
             live = (
-                api.get(o["apiVersion"], o["kind"], o["metadata"]["name"], o["metadata"]["namespace"]) for o in objects
+                api.get(o["apiVersion"], o["kind"], o["metadata"]["name"], o["metadata"].get("namespace"))
+                for o in objects
             )
             return "; ".join(filter(None, (lacking(api, found) for found in live if found)))
 
