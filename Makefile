@@ -38,6 +38,7 @@ lint: setup ## Check style, types, workflows and the lock file
 	$(RUN) ruff format --check
 	$(RUN) basedpyright
 	"$$($(RUN) python -m sandbox.tools actionlint)"
+	$(RUN) shellcheck --shell=sh $$(git ls-files '*.sh')
 	$(RUN) zizmor --offline --no-progress .github
 
 format: setup ## Rewrite the sources in the project's style

@@ -1,24 +1,27 @@
 """Kubernetes control planes, one per EKS cluster: the real API server, controllers and scheduler, with kwok's nodes."""
 
 import base64
+import hashlib
 import shutil
 import ssl
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 
 import yaml
 
-from sandbox import services
+from infra.naming import PROJECT
+from sandbox import postgres, services
 from sandbox.errors import SandboxError
 from sandbox.kubernetes_api import KubernetesApi, Manifest
 from sandbox.progress import Progress
 from sandbox.services import Command, Service
-from sandbox.state import State, read_json, write_json, write_private
+from sandbox.state import State, cache_folder, read_json, write_json, write_private
 from sandbox.tools import TOOLS, find, wanted_version
 
 KUBERNETES_VERSION = "{}.{}".format(*wanted_version(TOOLS["kube-apiserver"]))
@@ -34,12 +37,17 @@ USERS = {
     "kube-controller-manager": ("system:kube-controller-manager",),
     "kube-scheduler": ("system:kube-scheduler",),
 }
-"""User and groups of each kubeconfig; kwok and metrics-server stand for machines and borrow the administrator's."""
+"""User and groups of each kubeconfig.
+
+kwok, metrics-server and the kubelet stand for machines and borrow the administrator's.
+"""
 
 KUBE_APISERVER = "kube-apiserver"
 STORES = ("etcd", KUBE_APISERVER)
-CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok", "metrics-server")
+KUBELET = "kubelet"
+CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok", "metrics-server", KUBELET)
 PROGRAMS = (*STORES, *CLIENTS)
+PORTS = (*PROGRAMS, "etcd-peer", "postgres", "external-secrets-metrics", "external-secrets-health")
 METRICS_SERVICE = "sandbox-metrics-server"
 SERVED_NAMES = (
     "127.0.0.1",
@@ -83,6 +91,21 @@ class ControlPlane:
         return self.folder / "keys"
 
     @property
+    def pods(self) -> Path:
+        """Folders of the pods whose processes really run, by their uid."""
+        return self.folder / "pods"
+
+    @property
+    def containers(self) -> Path:
+        """What the kubelet notes about the containers that really run: process, number of starts, what is wrong."""
+        return self.folder / "containers.json"
+
+    @property
+    def sockets(self) -> Path:
+        """Folder of PostgreSQL's socket: in the cache, since a socket's path may not be long."""
+        return cache_folder() / "run" / hashlib.sha256(str(self.folder).encode()).hexdigest()[:10]
+
+    @property
     def services(self) -> dict[str, str]:
         """Names of its services in the sandbox, by program."""
         return {program: f"{self.cluster}-{program}" for program in PROGRAMS}
@@ -110,9 +133,11 @@ class ControlPlanes:
         if plane and not missing:
             self._wait_until_ready(plane)
             return plane
-        binaries = {program: find(TOOLS[program]) for program in PROGRAMS}  # builds may take long: before the lock
+        # Builds may take long: before the lock.
+        binaries = {program: find(TOOLS[program]) for program in PROGRAMS if program in TOOLS}
         with self._state.locked():
-            plane = self.find(cluster) or make(self._state.clusters / cluster, cluster)
+            plane = self.find(cluster)
+            plane = with_all_ports(plane) if plane else make(self._state.clusters / cluster, cluster)
             self._start(plane, binaries, self.missing(plane))
         return plane
 
@@ -144,6 +169,8 @@ class ControlPlanes:
         with self._state.locked():
             plane = self.find(cluster)
             self._stop([plane] if plane else [])
+            if plane:
+                shutil.rmtree(plane.sockets, ignore_errors=True)
             shutil.rmtree(self._state.clusters / cluster, ignore_errors=True)
 
     def stop(self) -> list[str]:
@@ -163,7 +190,9 @@ class ControlPlanes:
     def _start(self, plane: ControlPlane, binaries: dict[str, Path], missing: Sequence[str]) -> None:
         if not missing:  # another command was quicker
             return
-        how = commands(plane, binaries)
+        how = commands(self._state, plane, binaries)
+        postgres.socket_file(plane.sockets, plane.ports["postgres"])  # before anything starts
+        _kwok_config(plane).write_text(exec_into_postgres(plane))
         with Progress(f"starting the control plane of {plane.cluster}") as progress:
 
             def start(programs: Sequence[str]) -> None:
@@ -196,9 +225,8 @@ def make(folder: Path, cluster: str) -> ControlPlane:
     shutil.rmtree(folder, ignore_errors=True)
     keys = folder / "keys"
     keys.mkdir(parents=True, mode=0o700)
-    names = [*PROGRAMS, "etcd-peer"]
     plane = ControlPlane(
-        cluster=cluster, folder=folder, ports=dict(zip(names, services.free_ports(len(names)), strict=True))
+        cluster=cluster, folder=folder, ports=dict(zip(PORTS, services.free_ports(len(PORTS)), strict=True))
     )
     authority = Authority(keys, "ca")
     authority.issue("server", "sandbox", hosts=SERVED_NAMES)
@@ -209,6 +237,17 @@ def make(folder: Path, cluster: str) -> ControlPlane:
         authority.issue(file, user, groups)
         write_private(plane.kubeconfig_of(file), _kubeconfig(plane, file))
     write_json(folder / "ports.json", plane.ports)
+    return plane
+
+
+def with_all_ports(plane: ControlPlane) -> ControlPlane:
+    """The plane with the ports that an older version of this did not know."""
+    missing = [name for name in PORTS if name not in plane.ports]
+    if not missing:
+        return plane
+    free = [port for port in services.free_ports(len(PORTS)) if port not in plane.ports.values()]
+    plane = replace(plane, ports={**plane.ports, **dict(zip(missing, free, strict=False))})
+    write_json(plane.folder / "ports.json", plane.ports)
     return plane
 
 
@@ -237,8 +276,14 @@ def _kubeconfig(plane: ControlPlane, user: str) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def commands(plane: ControlPlane, binaries: dict[str, Path]) -> dict[str, Command]:
+def commands(state: State, plane: ControlPlane, binaries: dict[str, Path]) -> dict[str, Command]:
     """How each program is started. Everything listens on the loopback interface only, and speaks TLS."""
+    binaries = {**binaries, KUBELET: Path(sys.executable)}
+    environments = {
+        # Where kwok looks for the programs that are run in a container.
+        "kwok": {"PATH": postgres.search_path()},
+        KUBELET: {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    }
     arguments = {
         "etcd": (_etcd(plane), "/health"),
         KUBE_APISERVER: (_kube_apiserver(plane), "/readyz"),
@@ -246,13 +291,14 @@ def commands(plane: ControlPlane, binaries: dict[str, Path]) -> dict[str, Comman
         "kube-scheduler": (_kube_scheduler(plane), "/healthz"),
         "kwok": (_kwok(plane, binaries["kwok"].parent), "/healthz"),
         "metrics-server": (_metrics_server(plane), "/livez"),
+        KUBELET: (_kubelet(state, plane), "/healthz"),
     }
     return {
         program: Command(
             name=plane.services[program],
             port=plane.ports[program],
             command=[str(binaries[program]), *flags],
-            environment={},
+            environment=environments.get(program, {}),
             is_ready=_answers(plane, path),
         )
         for program, (flags, path) in arguments.items()
@@ -335,7 +381,8 @@ def _kube_scheduler(plane: ControlPlane) -> list[str]:
 
 def _kwok(plane: ControlPlane, stages: Path) -> list[str]:
     port = plane.ports["kwok"]
-    configs = [*(stages / Path(file).name for file in TOOLS["kwok"].files), Path(__file__).parent / "kwok/usage.yaml"]
+    stage_files = [stages / Path(file).name for file in TOOLS["kwok"].files]
+    configs = [*stage_files, Path(__file__).parent / "kwok/usage.yaml", _kwok_config(plane)]
     return [
         f"--kubeconfig={plane.kubeconfig}",
         f"--manage-nodes-with-label-selector={MANAGED_NODES}",
@@ -347,6 +394,42 @@ def _kwok(plane: ControlPlane, stages: Path) -> list[str]:
         f"--server-address=127.0.0.1:{port}",
         f"--tls-cert-file={plane.keys / 'server.crt'}",
         f"--tls-private-key-file={plane.keys / 'server.key'}",
+    ]
+
+
+def _kwok_config(plane: ControlPlane) -> Path:
+    """Configuration of kwok in this plane alone."""
+    return plane.folder / "kwok.yaml"
+
+
+def exec_into_postgres(plane: ControlPlane) -> str:
+    """Let kwok run what `kubectl exec` runs in PostgreSQL's pod: here, with the real server's socket."""
+    variables = {
+        "PGHOST": plane.sockets,
+        "PGPORT": plane.ports["postgres"],
+        "PGUSER": postgres.SUPERUSER,
+    }
+    local = {"envs": [{"name": name, "value": str(value)} for name, value in variables.items()]}
+    config = {
+        "apiVersion": "kwok.x-k8s.io/v1alpha1",
+        "kind": "ClusterExec",
+        "metadata": {"name": "postgres"},
+        "spec": {
+            "selector": {"matchNamespaces": [PROJECT], "matchNames": ["postgres-0"]},
+            "execs": [{"containers": ["postgres", "credentials"], "local": local}],
+        },
+    }
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def _kubelet(state: State, plane: ControlPlane) -> list[str]:
+    return [
+        "-P",  # where it is started has nothing to say about what is imported
+        "-m",
+        "sandbox.kubelet",
+        f"--state-dir={state.folder}",
+        f"--cluster={plane.cluster}",
+        f"--listen=127.0.0.1:{plane.ports[KUBELET]}",
     ]
 
 

@@ -4,7 +4,7 @@ The scheduler then finds the room on the nodes that it would find on AWS. Reques
 and disruption budgets are those of the real ones; the source of each stands beside it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,8 +21,9 @@ KINDS = (
     ("apps/v1", "Deployment"),
     ("apps/v1", "DaemonSet"),
     ("v1", "ServiceAccount"),
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
 )
-"""What a placeholder is made of, in the order of removal."""
+"""What an add-on or a chart is made of, in the order of removal."""
 
 EKS_REGISTRY = "602401143452.dkr.ecr.us-west-2.amazonaws.com"
 
@@ -39,6 +40,9 @@ class Container:
     """`{version}` is the add-on's."""
     resources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    security: Mapping[str, Any] = field(default_factory=dict)
+    """Its security context."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,13 @@ class Part:
 
     name: str
     containers: tuple[Container, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """More than the name, of the workload and its pods."""
     service_account: str = ""
+    makes_account: bool = True
+    """Whether the service account comes with it."""
+    critical: bool = True
+    """Whether its pods go before others where nothing else is said."""
     replicas: int | None = None
     section: str = ""
     """Where in the configuration its settings begin."""
@@ -264,31 +274,6 @@ ADDONS: Mapping[str, Addon] = {
 }
 
 
-def _cluster_autoscaler(release: str, values: Mapping[str, Any]) -> tuple[Part, ...]:
-    """https://github.com/kubernetes/autoscaler charts/cluster-autoscaler: no requests unless the values give them."""
-    chart = f"{values.get('cloudProvider', 'aws')}-cluster-autoscaler"
-    name = values.get("fullnameOverride") or (chart if chart == release else f"{release}-{chart}")
-    tag = _at(values, "image.tag") or "{version}"
-    return (
-        Part(
-            name=name,
-            service_account=_at(values, "rbac.serviceAccount.name") or name,
-            replicas=1,
-            replicas_path="replicaCount",
-            budget={"maxUnavailable": 1},
-            containers=(
-                Container(
-                    name=chart, image=f"registry.k8s.io/autoscaling/cluster-autoscaler:{tag}", paths=("resources",)
-                ),
-            ),
-        ),
-    )
-
-
-CHARTS = {"cluster-autoscaler": _cluster_autoscaler}
-"""What a release of each chart is made of."""
-
-
 def install_addon(api: KubernetesApi, name: str, version: str, configuration: Mapping[str, Any]) -> Manifests:
     """Make the workloads of an add-on, or change them; the objects.
 
@@ -302,54 +287,19 @@ def install_addon(api: KubernetesApi, name: str, version: str, configuration: Ma
             f"the add-on {name} has no setting {', '.join(unknown)}, or the sandbox does not know it; it knows "
             f"{', '.join(sorted(addon.settings))}"
         )
-    return _install(api, addon.parts, _Wish(_owner("addon", name), NAMESPACE, version, configuration))
+    return install(api, addon.parts, Wish(owner("addon", name), NAMESPACE, version, configuration))
 
 
 def addon_is_healthy(api: KubernetesApi, name: str) -> bool:
     """Whether an add-on has the pods that it should have; one that runs on every node has them where there is none."""
     _addon(name)
-    workloads = _objects(api, _owner("addon", name), NAMESPACE)
+    workloads = objects(api, owner("addon", name), NAMESPACE)
     return not any(lacking(api, workload) for workload in workloads)
 
 
 def remove_addon(api: KubernetesApi, name: str) -> None:
     """Delete the workloads of an add-on, without waiting."""
-    _remove(api, _owner("addon", name), NAMESPACE)
-
-
-def install_chart(
-    api: KubernetesApi, release: str, chart: str, version: str, *, namespace: str, values: Mapping[str, Any]
-) -> Manifests:
-    """Make the workloads of a chart, or change them; the objects.
-
-    Raises:
-        SandboxError: the sandbox has no stand-in for the chart.
-    """
-    require_chart(chart)
-    return _install(api, CHARTS[chart](release, values), _Wish(_owner("chart", release), namespace, version, values))
-
-
-def require_chart(chart: str) -> None:
-    """Refuse a chart that the sandbox has no stand-in for.
-
-    Raises:
-        SandboxError: it is none of CHARTS.
-    """
-    if chart not in CHARTS:
-        raise SandboxError(
-            f"the sandbox has no stand-in for the chart {chart}, only for {', '.join(CHARTS)}; "
-            "add it to sandbox/placeholders.py"
-        )
-
-
-def remove_chart(api: KubernetesApi, release: str, namespace: str) -> None:
-    """Delete the workloads of a release, without waiting."""
-    _remove(api, _owner("chart", release), namespace)
-
-
-def chart_objects(api: KubernetesApi, release: str, namespace: str) -> Manifests:
-    """What is there of a release."""
-    return _objects(api, _owner("chart", release), namespace)
+    remove(api, owner("addon", name), NAMESPACE)
 
 
 def _addon(name: str) -> Addon:
@@ -361,27 +311,39 @@ def _addon(name: str) -> Addon:
     return ADDONS[name]
 
 
-def _owner(kind: str, name: str) -> str:
+def owner(kind: str, name: str) -> str:
+    """Value of the label OWNER on all objects of an add-on or a release of a chart."""
     return f"{kind}-{name}"
 
 
-class _Wish(NamedTuple):
+class Wish(NamedTuple):
+    """What an add-on or a chart is to be."""
+
     owner: str
     namespace: str
     version: str
     configuration: Mapping[str, Any]
 
 
-def _install(api: KubernetesApi, parts: Sequence[Part], wish: _Wish) -> Manifests:
-    return [api.apply(manifest, force=True) for part in parts for manifest in _manifests(part, wish)]
+def install(api: KubernetesApi, parts: Sequence[Part], wish: Wish, definitions: Sequence[Manifest] = ()) -> Manifests:
+    """Make the definitions and the parts, and take away what there was of others; the objects."""
+    wanted = [
+        *(_labelled(definition, wish) for definition in definitions),
+        *(manifest for part in parts for manifest in _manifests(part, wish)),
+    ]
+    made = [api.apply(manifest, force=True) for manifest in wanted]
+    kept = {_name(item) for item in made}
+    _delete(api, (item for item in objects(api, wish.owner, wish.namespace) if _name(item) not in kept), wish.namespace)
+    return made
 
 
-def _remove(api: KubernetesApi, owner: str, namespace: str) -> None:
-    for item in _objects(api, owner, namespace):
-        api.delete(item["apiVersion"], item["kind"], item["metadata"]["name"], namespace)
+def remove(api: KubernetesApi, owner: str, namespace: str) -> None:
+    """Delete the objects of an owner, without waiting."""
+    _delete(api, objects(api, owner, namespace), namespace)
 
 
-def _objects(api: KubernetesApi, owner: str, namespace: str) -> Manifests:
+def objects(api: KubernetesApi, owner: str, namespace: str) -> Manifests:
+    """What is there of an owner."""
     return [
         item
         for api_version, kind in KINDS
@@ -389,11 +351,25 @@ def _objects(api: KubernetesApi, owner: str, namespace: str) -> Manifests:
     ]
 
 
-def _manifests(part: Part, wish: _Wish) -> Iterator[Manifest]:
-    labels = {OWNER: wish.owner, "app.kubernetes.io/name": part.name}
+def _delete(api: KubernetesApi, items: Iterable[Manifest], namespace: str) -> None:
+    for item in items:
+        api.delete(item["apiVersion"], item["kind"], item["metadata"]["name"], namespace)
+
+
+def _name(item: Manifest) -> tuple[str, str]:
+    return item["kind"], item["metadata"]["name"]
+
+
+def _labelled(manifest: Manifest, wish: Wish) -> Manifest:
+    metadata = manifest["metadata"]
+    return {**manifest, "metadata": {**metadata, "labels": {**metadata.get("labels", {}), OWNER: wish.owner}}}
+
+
+def _manifests(part: Part, wish: Wish) -> Iterator[Manifest]:
+    labels = {OWNER: wish.owner, "app.kubernetes.io/name": part.name, **part.labels}
     metadata = {"name": part.name, "namespace": wish.namespace, "labels": labels}
     selector = {"matchLabels": labels}
-    if part.service_account:
+    if part.service_account and part.makes_account:
         account = {**metadata, "name": part.service_account}
         yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account}
     spec: dict[str, Any] = {
@@ -406,7 +382,7 @@ def _manifests(part: Part, wish: _Wish) -> Iterator[Manifest]:
     if part.replicas is None:
         spec["updateStrategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}}
     else:
-        given = _at(wish.configuration, part.replicas_path)
+        given = at(wish.configuration, part.replicas_path)
         spec["replicas"] = part.replicas if given is None else given
     kind = "DaemonSet" if part.replicas is None else "Deployment"
     yield {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec}
@@ -415,13 +391,14 @@ def _manifests(part: Part, wish: _Wish) -> Iterator[Manifest]:
         yield {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": budget}
 
 
-def _pod(part: Part, wish: _Wish, selector: Mapping[str, Any]) -> dict[str, Any]:
+def _pod(part: Part, wish: Wish, selector: Mapping[str, Any]) -> dict[str, Any]:
     pod: dict[str, Any] = {
-        "priorityClassName": "system-node-critical" if part.replicas is None else "system-cluster-critical",
         "hostNetwork": part.replicas is None,
         "tolerations": list(part.tolerations),
         "containers": [_container(container, wish) for container in part.containers],
     }
+    if part.critical:
+        pod["priorityClassName"] = "system-node-critical" if part.replicas is None else "system-cluster-critical"
     if part.service_account:
         pod["serviceAccountName"] = part.service_account
     if part.spread:
@@ -435,20 +412,23 @@ def _pod(part: Part, wish: _Wish, selector: Mapping[str, Any]) -> dict[str, Any]
     return pod
 
 
-def _container(container: Container, wish: _Wish) -> dict[str, Any]:
-    given = (_at(wish.configuration, path) for path in container.paths)
-    return {
+def _container(container: Container, wish: Wish) -> dict[str, Any]:
+    given = (at(wish.configuration, path) for path in container.paths)
+    made = {
         "name": container.name,
         "image": container.image.format(version=wish.version),
+        "args": list(container.arguments),
         "resources": next(filter(None, given), container.resources),
+        "securityContext": container.security,
     }
+    return {key: value for key, value in made.items() if value or key == "resources"}
 
 
-def _setting(part: Part, wish: _Wish, name: str) -> Any:
-    return _at(wish.configuration, f"{part.section}.{name}" if part.section else name)
+def _setting(part: Part, wish: Wish, name: str) -> Any:
+    return at(wish.configuration, f"{part.section}.{name}" if part.section else name)
 
 
-def _at(values: Mapping[str, Any], path: str) -> Any:
+def at(values: Mapping[str, Any], path: str) -> Any:
     """The value at a dotted path, or None."""
     found: Any = values
     for name in path.split("."):

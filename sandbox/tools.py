@@ -104,6 +104,17 @@ TOOLS = {
             version_arguments=("--version",),
         ),
         Tool(
+            name="external-secrets",
+            package="github.com/external-secrets/external-secrets",
+            module="github.com/external-secrets/external-secrets",
+            version_arguments=("version",),
+            files=(
+                "config/crds/bases/external-secrets.io_externalsecrets.yaml",
+                "config/crds/bases/external-secrets.io_secretstores.yaml",
+                "config/crds/bases/generators.external-secrets.io_generatorstates.yaml",
+            ),
+        ),
+        Tool(
             name="kube-score",
             package="github.com/zegl/kube-score/cmd/kube-score",
             module="github.com/zegl/kube-score",

@@ -1,125 +1,31 @@
 """The Kubernetes stand-in, between the real engine and a real API server, behaves as the official provider does."""
 
-import base64
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pulumi
 import pytest
 
-from sandbox import checkout, nodes
-from sandbox.control_plane import ControlPlane, ControlPlanes
-from sandbox.engine import Backends, Engine, Target
 from sandbox.errors import SandboxError
-from sandbox.kubernetes_api import KubernetesApi, Manifest
-from sandbox.state import State
-from sandbox.tools import TOOLS, find
-
-NAMESPACE = "workshop"
-NODE = nodes.NodeGroup(
-    cluster="workshop",
-    name="workers",
-    capacity_type="SPOT",
-    instance_types=("t3.medium",),
-    zones=("us-east-1a",),
-    desired=1,
+from sandbox.kubernetes_api import Manifest
+from tests.sandbox.workshop import (
+    NAMESPACE,
+    Objects,
+    Workshop,
+    base64_of,
+    definitions,
+    external_secret,
+    manifest,
+    opened,
+    secret_store,
 )
-
-Objects = Mapping[str, tuple[str, Manifest]]
-"""Type and inputs of resources by logical name."""
-
-
-class Workshop:
-    """A control plane, and programs of the tests' own that are deployed into it, a stack each."""
-
-    def __init__(self, state: State, plane: ControlPlane) -> None:
-        self.api = KubernetesApi(plane.kubeconfig)
-        self.printed = ""
-        self._state = state
-        self._plane = plane
-        config, settings = checkout.effective(state, "dev", 2)
-        backends = Backends(aws_endpoint="http://127.0.0.1:1", log_hint=" (logs)")  # no program here asks AWS
-        self._target = Target(config=config, settings=settings, backends=backends)
-
-    def up(self, stack: str, objects: Objects, **options: Any) -> str:
-        """Deploy resources; what the engine printed."""
-        return self._do("up", stack, objects, **options)
-
-    def preview(self, stack: str, objects: Objects, **options: Any) -> str:
-        """Preview resources; what the engine printed."""
-        return self._do("preview", stack, objects, **options)
-
-    def refresh(self, stack: str, objects: Objects) -> str:
-        """Refresh a stack; what the engine printed."""
-        return self._do("refresh", stack, objects)
-
-    def destroy(self, stack: str) -> str:
-        """Delete a stack's resources; what the engine printed."""
-        return self._do("destroy", stack, {})
-
-    def state(self, stack: str, name: str) -> dict[str, Any]:
-        """A resource in a stack's state."""
-        resources = self._engine(stack, lambda: None, []).deployment()["resources"]
-        return next(resource for resource in resources if resource["urn"].endswith(f"::{name}"))
-
-    def get(self, kind: str, name: str, api_version: str = "v1") -> Manifest:
-        """An object of the namespace."""
-        live = self.api.get(api_version, kind, name, NAMESPACE)
-        assert live, f"there is no {kind} {name}"
-        return live
-
-    def _do(self, what: str, stack: str, objects: Objects, ignore: Mapping[str, list[str]] | None = None) -> str:
-        def program() -> None:
-            from pulumi_kubernetes import Provider
-
-            # The sandbox uses nothing of it but the address.
-            kubeconfig = pulumi.Output.secret(self._plane.kubeconfig.read_text())
-            cluster = Provider(
-                "cluster",
-                kubeconfig=kubeconfig,
-                cluster_identifier="workshop",
-                enable_config_map_mutable=True,
-                enable_secret_mutable=True,
-            )
-            made: list[pulumi.Resource] = []
-            for name, (type, inputs) in objects.items():
-                options = pulumi.ResourceOptions(
-                    provider=cluster, depends_on=made[:], ignore_changes=(ignore or {}).get(name)
-                )
-                secret = {key: pulumi.Output.secret(inputs[key]) for key in ("data", "stringData") if key in inputs}
-                made.append(pulumi.CustomResource(type, name, {**inputs, **secret}, options))
-
-        lines: list[str] = []
-        try:
-            getattr(self._engine(stack, program, lines), what)(self._target)
-        finally:
-            self.printed = "\n".join(lines)
-        return self.printed
-
-    def _engine(self, stack: str, program: Callable[[], None], lines: list[str]) -> Engine:
-        return Engine(self._state, find(TOOLS["pulumi"]), stack, echo=lines.append, program=program)
 
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    state = State(tmp_path_factory.mktemp("state"))
-    state.prepare()
-    planes = ControlPlanes(state)
-    try:
-        made = Workshop(state, planes.ensure("workshop"))
-        nodes.settle(made.api, NODE)
-        made.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    with opened(tmp_path_factory.mktemp("state")) as made:
         yield made
-    finally:
-        planes.stop()
-
-
-def manifest(kind: str, name: str, api_version: str = "v1", **rest: Any) -> tuple[str, Manifest]:
-    """A resource of the namespace."""
-    metadata = {"name": name, "namespace": NAMESPACE, **rest.pop("metadata", {})}
-    group = api_version if "/" in api_version else f"core/{api_version}"
-    return f"kubernetes:{group}:{kind}", {"apiVersion": api_version, "kind": kind, "metadata": metadata, **rest}
 
 
 def config_map(name: str, **data: str) -> tuple[str, Manifest]:
@@ -139,11 +45,6 @@ def deployment(name: str, memory: str = "32Mi", app: str = "", **rest: Any) -> t
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
     spec = {"selector": {"matchLabels": labels}, "template": template, **rest.pop("spec", {})}
     return manifest("Deployment", name, "apps/v1", spec=spec, **rest)
-
-
-def base64_of(text: str) -> str:
-    """Text as a Secret holds it."""
-    return base64.b64encode(text.encode()).decode()
 
 
 def test_what_is_deployed_stays_as_it_is(workshop: Workshop) -> None:
@@ -379,3 +280,89 @@ def test_a_release_is_recorded_as_helm_records_it_and_brings_the_charts_pods(wor
     workshop.destroy("release")
     assert workshop.api.get("apps/v1", "Deployment", name, "kube-system") is None
     assert workshop.api.list("v1", "Secret", namespace="kube-system", label_selector="owner=helm") == []
+
+
+def test_a_secret_that_is_looked_up_is_as_it_is_now_and_stays_secret(workshop: Workshop) -> None:
+    objects: Objects = {"secret": manifest("Secret", "live", data={"password": base64_of("hidden words")})}
+    ignore = {"secret": ["data"]}
+
+    def copied(cluster: pulumi.ProviderResource, made: Mapping[str, pulumi.CustomResource]) -> None:
+        from pulumi_kubernetes.core.v1 import Secret
+
+        options = pulumi.ResourceOptions(provider=cluster)
+        found = Secret.get("found", made["secret"].id, opts=options)
+        type, copy = manifest("Secret", "copy", data={"password": found.data["password"]})
+        pulumi.CustomResource(type, "copy", copy, options)
+        pulumi.export("password", found.data["password"])
+
+    def deploy() -> str:
+        return workshop.up("looked-up", objects, ignore=ignore, then=copied)
+
+    assert "4 to create" in workshop.preview("looked-up", objects, then=copied)
+    assert "password: [secret]" in deploy()
+    assert "4 unchanged" in deploy()
+    rotated = {"data": {"password": base64_of("rotated words")}}
+    workshop.api.patch("v1", "Secret", "live", rotated, namespace=NAMESPACE, field_manager="external-secrets")
+    assert "1 updated" in deploy()
+    assert workshop.get("Secret", "copy")["data"] == rotated["data"]
+    for name in ("secret", "found", "copy"):
+        text = json.dumps(workshop.state("looked-up", name))
+        assert not any(base64_of(words) in text for words in ("hidden words", "rotated words")), name
+    workshop.destroy("looked-up")
+
+
+def test_a_secret_that_is_looked_up_and_missing_is_named(workshop: Workshop) -> None:
+    def missing(cluster: pulumi.ProviderResource, _: Mapping[str, pulumi.CustomResource]) -> None:
+        from pulumi_kubernetes.core.v1 import Secret
+
+        Secret.get("found", f"{NAMESPACE}/nowhere", opts=pulumi.ResourceOptions(provider=cluster))
+
+    workshop.up("missing", {})
+    with pytest.raises(SandboxError, match="resource 'workshop/nowhere' does not exist"):
+        workshop.preview("missing", {}, then=missing)
+
+
+CUSTOM_KINDS = ("externalsecrets", "generatorstates", "secretstores")
+
+
+def test_custom_resources_come_with_the_release_that_defines_them_and_go_with_it(workshop: Workshop) -> None:
+    def objects(interval: str) -> Objects:
+        return {
+            "definitions": definitions("kinds"),
+            "store": secret_store(),
+            "secret": external_secret("database", "password", interval=interval),
+        }
+
+    def defined() -> list[str]:
+        found = workshop.api.list("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+        return sorted(item["metadata"]["name"].partition(".")[0] for item in found)
+
+    assert defined() == []
+    assert "5 to create" in workshop.preview("custom", objects("15s"))
+    workshop.up("custom", objects("15s"))
+    assert defined() == sorted(CUSTOM_KINDS)
+    release = workshop.state("custom", "definitions")["outputs"]
+    assert len(release["resourceNames"]["CustomResourceDefinition/apiextensions.k8s.io/v1"]) == len(CUSTOM_KINDS)
+    for what in (workshop.preview, workshop.up, workshop.refresh):
+        assert "5 unchanged" in what("custom", objects("15s"))
+    live = workshop.get("ExternalSecret", "database", "external-secrets.io/v1")
+    assert live["spec"]["data"][0]["remoteRef"]["decodingStrategy"] == "None", "the API server adds defaults"
+    assert "1 updated" in workshop.up("custom", objects("30s"))
+    patch = {"spec": {"refreshInterval": "1m0s"}}
+    workshop.api.patch("external-secrets.io/v1", "ExternalSecret", "database", patch, namespace=NAMESPACE)
+    assert "1 updated" in workshop.refresh("custom", objects("30s"))
+    with pytest.raises(SandboxError, match=r"conflict with \"sandbox\".*\.spec\.refreshInterval"):
+        workshop.preview("custom", objects("30s"))
+    misspelt = external_secret("database", "password")
+    misspelt[1]["spec"]["target"]["creationPolice"] = "Merge"
+    with pytest.raises(SandboxError, match="field not declared in schema"):
+        workshop.preview("custom", {**objects("30s"), "secret": misspelt})
+    workshop.destroy("custom")
+    assert defined() == []
+
+
+def test_values_of_a_release_that_the_sandbox_cannot_stand_for_are_refused(workshop: Workshop) -> None:
+    with pytest.raises(SandboxError):
+        workshop.preview("refused", {"it": definitions("kinds", webhook={"create": True})})
+    assert "values.webhook.create" in workshop.printed
+    assert "the sandbox does not run the webhook" in workshop.printed

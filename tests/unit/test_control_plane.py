@@ -14,7 +14,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from sandbox import control_plane
 from sandbox.control_plane import KUBERNETES_VERSION, SERVED_NAMES, USERS, ControlPlane, ControlPlanes
 from sandbox.errors import SandboxError
-from sandbox.state import State
+from sandbox.state import State, write_json
 
 CLUSTER = "pyairtable-dev"
 
@@ -105,9 +105,38 @@ def test_another_version_of_kubernetes_is_refused(state: State) -> None:
         ControlPlanes(state).ensure(CLUSTER, "1.30")
 
 
-def test_everything_listens_on_the_loopback_interface_only(plane: ControlPlane) -> None:
+def test_a_plane_of_an_older_version_gets_the_ports_that_it_lacks(state: State, plane: ControlPlane) -> None:
+    old = {name: port for name, port in plane.ports.items() if name in ("etcd", "etcd-peer", "kube-apiserver")}
+    write_json(plane.folder / "ports.json", old)
+    found = ControlPlanes(state).find(CLUSTER)
+    assert found
+    assert "kubelet" in ControlPlanes(state).missing(found)
+    completed = control_plane.with_all_ports(found)
+    assert set(completed.ports) == set(control_plane.PORTS)
+    assert len(set(completed.ports.values())) == len(control_plane.PORTS)
+    assert old.items() <= completed.ports.items()
+    assert ControlPlanes(state).find(CLUSTER) == control_plane.with_all_ports(completed) == completed
+
+
+def test_postgres_socket_lies_in_a_folder_of_the_planes_own(state: State, plane: ControlPlane) -> None:
+    other = control_plane.make(state.clusters / "other", "other")
+    assert plane.sockets != other.sockets
+    plane.sockets.mkdir(parents=True)
+    ControlPlanes(state).remove(CLUSTER)
+    assert not plane.sockets.exists()
+
+
+def test_a_command_in_postgres_pod_is_told_where_the_real_server_is(plane: ControlPlane) -> None:
+    config = yaml.safe_load(control_plane.exec_into_postgres(plane))
+    (execs,) = config["spec"]["execs"]
+    told = {variable["name"]: variable["value"] for variable in execs["local"]["envs"]}
+    assert told == {"PGHOST": str(plane.sockets), "PGPORT": str(plane.ports["postgres"]), "PGUSER": "postgres"}
+    assert execs["containers"] == ["postgres", "credentials"]
+
+
+def test_everything_listens_on_the_loopback_interface_only(state: State, plane: ControlPlane) -> None:
     binaries = {program: Path("/bin") / program for program in control_plane.PROGRAMS}
-    for program, command in control_plane.commands(plane, binaries).items():
+    for program, command in control_plane.commands(state, plane, binaries).items():
         words = " ".join(command.command)
         assert "127.0.0.1" in words, program
         assert "0.0.0.0" not in words, program  # noqa: S104

@@ -9,7 +9,7 @@ import pytest
 from pulumi.runtime.rpc import UNKNOWN
 
 from sandbox.control_plane import ControlPlanes
-from sandbox.kubernetes_api import KubernetesApi, KubernetesApiError, Manifest
+from sandbox.kubernetes_api import KubernetesApi, KubernetesApiError, Manifest, NoSuchKindError
 from sandbox.providers.errors import NotReadyError, ProviderError
 from sandbox.providers.kubernetes.cluster import Cluster
 from sandbox.providers.kubernetes.kubernetes_object import KubernetesObject
@@ -24,6 +24,8 @@ URN = "urn:pulumi:dev::pyairtable::{type}::it"
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
 SECRET = "kubernetes:core/v1:Secret"  # noqa: S105 — a type
+CUSTOM = "kubernetes:example.org/v1:Thing"
+"""A kind that nothing waits for."""
 
 
 class FakeApi:
@@ -166,8 +168,13 @@ REFUSED: dict[str, tuple[str, Properties, str]] = {
     ),
     "an annotation that would be ignored": (
         CONFIG_MAP,
-        {**thing(), "metadata": {"name": "x", "annotations": {"pulumi.com/waitFor": "condition=Ready"}}},
-        "does not do the annotation pulumi.com/waitFor",
+        {**thing(), "metadata": {"name": "x", "annotations": {"pulumi.com/replaceUnready": "true"}}},
+        "does not do the annotation pulumi.com/replaceUnready",
+    ),
+    "a wait that would be ignored": (
+        CONFIG_MAP,
+        {**thing(), "metadata": {"name": "x", "annotations": {"pulumi.com/waitFor": "jsonpath={.data}"}}},
+        "does condition=TYPE and condition=TYPE=STATUS only",
     ),
 }
 
@@ -176,6 +183,11 @@ REFUSED: dict[str, tuple[str, Properties, str]] = {
 def test_inputs_are_refused(case: str) -> None:
     type, inputs, message = REFUSED[case]
     assert any(message in reason for _, reason in resource(type).problems(inputs))
+
+
+def test_a_secret_value_of_the_wrong_type_is_refused_without_being_shown() -> None:
+    ((path, reason),) = resource(SECRET).problems(thing("Secret", data={"pin": 4711}))
+    assert (path, reason) == ("data.pin", "data.pin is secret, and of the wrong type")
 
 
 @pytest.mark.parametrize(
@@ -199,6 +211,10 @@ ACCEPTED: dict[str, Properties] = {
     "kubernetes:external-secrets.io/v1:ExternalSecret": thing(
         "ExternalSecret", "external-secrets.io/v1", spec={"anything": [1]}
     ),
+    "kubernetes:external-secrets.io/v1:SecretStore": {
+        **thing("SecretStore", "external-secrets.io/v1", spec={"provider": {"aws": {"region": UNKNOWN}}}),
+        "metadata": {"name": "x", "annotations": {"pulumi.com/waitFor": "condition=Ready"}},
+    },
     "kubernetes:networking.k8s.io/v1:NetworkPolicy": thing(
         "NetworkPolicy",
         "networking.k8s.io/v1",
@@ -316,10 +332,17 @@ def test_a_preview_does_not_believe_an_address_that_a_dry_run_has_made_up() -> N
     [
         (thing(data={"a": UNKNOWN}), None),
         (thing(), KubernetesApiError('namespaces "n" not found', HTTPStatus.NOT_FOUND, "NotFound")),
+        (thing(), NoSuchKindError("the cluster has no kind ConfigMap", HTTPStatus.NOT_FOUND)),
         (thing(), KubernetesApiError("it is being terminated", HTTPStatus.FORBIDDEN, "Forbidden")),
         (thing(), KubernetesApiError("spec.selector: field is immutable", HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid")),
     ],
-    ids=["an unknown value", "no namespace yet", "a namespace on its way out", "an object that is to be replaced"],
+    ids=[
+        "an unknown value",
+        "no namespace yet",
+        "no such kind yet",
+        "a namespace on its way out",
+        "an object that is to be replaced",
+    ],
 )
 def test_a_preview_falls_back_to_the_inputs(inputs: Properties, refusal: KubernetesApiError | None) -> None:
     api = FakeApi(refusal=refusal)
@@ -372,9 +395,8 @@ def test_an_ignored_field_is_left_to_who_owns_it_and_as_it_is(manager: str, sent
     live = thing(spec={"replicas": 4})
     live["metadata"]["managedFields"] = [owned]
     api = FakeApi(live)
-    patch = "kubernetes:example.org/v1:Thing"  # a kind that nothing waits for
     wanted = thing("Thing", "example.org/v1", spec={"replicas": 1, "paused": False})
-    resource(patch, api, ignored=("spec.replicas",)).update("n/x", {}, wanted, {"__fieldManager": "ours"})
+    resource(CUSTOM, api, ignored=("spec.replicas",)).update("n/x", {}, wanted, {"__fieldManager": "ours"})
     (manifest, _) = api.applied[0]
     assert manifest["spec"] == sent["spec"]
 
@@ -394,6 +416,36 @@ def test_nothing_is_waited_for_where_that_is_asked_for() -> None:
     inputs = thing("PersistentVolumeClaim", spec={})
     inputs["metadata"]["annotations"] = {"pulumi.com/skipAwait": "true"}
     resource("kubernetes:core/v1:PersistentVolumeClaim", FakeApi()).create(inputs)
+
+
+WAITED_FOR: dict[str, tuple[str, list[Manifest], str]] = {
+    "its controller has not seen it": ("condition=Ready", [], "it has no condition Ready yet"),
+    "it is not ready": (
+        "condition=Ready",
+        [{"type": "Ready", "status": "False", "message": "could not get secret data from provider"}],
+        "Ready is False: could not get secret data from provider",
+    ),
+    "it is in another state": (
+        "condition=Ready=False",
+        [{"type": "Ready", "status": "True", "message": "all is well"}],
+        "Ready is True: all is well",
+    ),
+    "it is ready": ("condition=Ready", [{"type": "Ready", "status": "True"}], ""),
+    "it is as it should be": ("condition=Degraded=False", [{"type": "Degraded", "status": "False"}], ""),
+}
+
+
+@pytest.mark.parametrize("case", WAITED_FOR)
+def test_a_condition_is_waited_for_where_that_is_asked_for(case: str) -> None:
+    awaited, conditions, lacks = WAITED_FOR[case]
+    inputs = thing("Thing", "example.org/v1", spec={})
+    inputs["metadata"]["annotations"] = {"pulumi.com/waitFor": awaited, "pulumi.com/timeoutSeconds": "0.1"}
+    api = FakeApi({**inputs, "status": {"conditions": conditions}})
+    if not lacks:
+        resource(CUSTOM, api, {"upsertExistingObjects": "true"}).create(inputs)
+        return
+    with pytest.raises(NotReadyError, match=f"it is there, and not ready: {lacks}"):
+        resource(CUSTOM, api, {"upsertExistingObjects": "true"}).create(inputs)
 
 
 def test_an_interrupt_ends_the_waiting() -> None:
@@ -417,6 +469,17 @@ def test_an_import_leaves_out_what_only_the_cluster_knows() -> None:
     found = resource(CONFIG_MAP, FakeApi(live)).read("n/x", {}, {})
     assert found is not None
     assert found[0] == thing(data={"a": "b"})
+
+
+def test_a_secret_that_is_looked_up_is_as_it_is_now_and_secret() -> None:
+    live = thing("Secret", data={"password": "bmV3"}, type="Opaque")
+    looked_up = resource(SECRET, FakeApi(live))
+    found = looked_up.read("n/x", {}, {})
+    assert found is not None
+    inputs, state = found
+    assert inputs["data"] == state["data"] == {"password": "bmV3"}
+    assert set(looked_up.secrets) == {"data", "stringData"}
+    assert resource(SECRET, FakeApi()).read("n/x", {}, {}) is None
 
 
 # Readiness

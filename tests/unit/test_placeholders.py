@@ -1,51 +1,19 @@
 """Placeholders ask for what the real add-ons and charts ask for, and for what a configuration makes of it."""
 
-from decimal import Decimal
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from sandbox.errors import SandboxError
-from sandbox.kubernetes_api import KubernetesApi, Manifest, Manifests
-from sandbox.placeholders import ADDONS, addon_is_healthy, install_addon, install_chart, remove_addon
-
-
-class FakeApi:
-    """Holds what is applied."""
-
-    def __init__(self) -> None:
-        self.held: dict[tuple[str, str], Manifest] = {}
-
-    def apply(self, manifest: Manifest, **_: object) -> Manifest:
-        self.held[manifest["kind"], manifest["metadata"]["name"]] = manifest
-        return manifest
-
-    def list(self, _: str, kind: str, *, label_selector: str, **__: object) -> Manifests:
-        key, _, value = label_selector.partition("=")
-        return [
-            item for (held, _), item in self.held.items() if held == kind and item["metadata"]["labels"][key] == value
-        ]
-
-    def delete(self, _: str, kind: str, name: str, __: str) -> bool:
-        return self.held.pop((kind, name), None) is not None
+from sandbox.kubernetes_api import KubernetesApi
+from sandbox.placeholders import ADDONS, Part, Wish, addon_is_healthy, install, install_addon, remove_addon
+from tests.unit.fake_api import FakeApi, requested, workloads
 
 
 @pytest.fixture
 def api() -> KubernetesApi:
     return cast("KubernetesApi", FakeApi())
-
-
-def workloads(objects: Manifests) -> dict[str, Manifest]:
-    """Deployments and DaemonSets by name."""
-    return {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] in ("Deployment", "DaemonSet")}
-
-
-def requested(workload: dict[str, Any]) -> tuple[int, int]:
-    """What one pod requests: CPU in thousandths, memory in MiB."""
-    requests = [c["resources"].get("requests", {}) for c in workload["template"]["spec"]["containers"]]
-    cpu = sum(int(r.get("cpu", "0m").removesuffix("m")) for r in requests)
-    memory = sum(int(Decimal(r.get("memory", "0Mi").removesuffix("Mi"))) for r in requests)
-    return cpu, memory
 
 
 @pytest.mark.parametrize(
@@ -139,38 +107,9 @@ def test_an_addon_leaves_nothing_behind(api: KubernetesApi) -> None:
     assert {name for _, name in cast("FakeApi", api).held} == {"aws-node"}
 
 
-def chart(api: KubernetesApi, release: str, values: dict[str, Any]) -> Manifests:
-    """Objects of a release of the autoscaler."""
-    return install_chart(api, release, "cluster-autoscaler", "9.50.0", namespace="kube-system", values=values)
-
-
-@pytest.mark.parametrize(
-    ("release", "values", "name"),
-    [
-        ("cluster-autoscaler", {}, "cluster-autoscaler-aws-cluster-autoscaler"),
-        ("aws-cluster-autoscaler", {}, "aws-cluster-autoscaler"),
-        ("x", {"fullnameOverride": "cluster-autoscaler"}, "cluster-autoscaler"),
-    ],
-)
-def test_a_chart_names_its_objects_as_the_real_one(
-    api: KubernetesApi, release: str, values: dict[str, Any], name: str
-) -> None:
-    assert list(workloads(chart(api, release, values))) == [name]
-
-
-def test_a_charts_values_are_followed(api: KubernetesApi) -> None:
-    values = {
-        "resources": {"requests": {"cpu": "100m", "memory": "300Mi"}},
-        "rbac": {"serviceAccount": {"name": "autoscaler"}},
-        "image": {"tag": "v1.36.0"},
-    }
-    (spec,) = workloads(chart(api, "a", values)).values()
-    assert requested(spec) == (100, 300)
-    assert spec["template"]["spec"]["serviceAccountName"] == "autoscaler"
-    assert spec["template"]["spec"]["containers"][0]["image"].endswith("/cluster-autoscaler:v1.36.0")
-    assert ("ServiceAccount", "autoscaler") in cast("FakeApi", api).held
-
-
-def test_an_unknown_chart_is_refused_by_name(api: KubernetesApi) -> None:
-    with pytest.raises(SandboxError, match="no stand-in for the chart nginx"):
-        install_chart(api, "a", "nginx", "1", namespace="n", values={})
+def test_what_a_configuration_does_without_goes_away(api: KubernetesApi) -> None:
+    first = Part(name="first", containers=(), replicas=1, budget={"maxUnavailable": 1})
+    wish = Wish("chart-it", "kube-system", "1", {})
+    install(api, [first, Part(name="second", containers=(), replicas=1)], wish)
+    install(api, [replace(first, budget={})], wish)
+    assert set(cast("FakeApi", api).held) == {("Deployment", "first")}
