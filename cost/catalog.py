@@ -16,6 +16,7 @@ FIXED: Mapping[str, Mapping[str, Decimal]] = {
     "aws:ec2/eip:Eip": {"public_ipv4": HOURS_A_MONTH},
     "aws:ec2/natGateway:NatGateway": {"nat_gateway": HOURS_A_MONTH},
     "aws:kms/key:Key": {"kms_key": Decimal(1)},
+    "aws:secretsmanager/secret:Secret": {"secrets_manager_secret": Decimal(1)},
 }
 """Prices of existing at all: quantity a month of each price, for one resource of the type."""
 
@@ -53,6 +54,8 @@ FREE: Mapping[str, str] = {
     "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": "a setting, not a thing",
     "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": "a setting, not a thing",
     "aws:s3/bucketVersioning:BucketVersioning": "a setting; the versions are in the bucket's expected size",
+    "aws:secretsmanager/secretPolicy:SecretPolicy": "a policy, not a thing",
+    "aws:secretsmanager/secretVersion:SecretVersion": "part of its secret, whatever the number of versions",
     "aws:sns/topic:Topic": "billed by message, counted at its subscriptions",
     "aws:sns/topicPolicy:TopicPolicy": "a policy, not a thing",
     "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule": "security groups are free",
@@ -61,7 +64,7 @@ FREE: Mapping[str, str] = {
 """Types that cost nothing, with the reason."""
 
 UNPRICED_PACKAGES: Mapping[str, str] = {
-    "kubernetes": "runs on the nodes, which are priced; rules refuse what would create something beside them",
+    "kubernetes": "runs on the nodes, which are priced; rules count what calls AWS, and refuse what makes things there",
     "pulumi": "the stack and its providers exist in Pulumi only",
     "pyairtable": "this program's components exist in Pulumi only",
     "random": "exists in Pulumi only",

@@ -96,12 +96,14 @@ class ResourceRecorder:
         # The outermost component owns what is below it, as the first type in a URN does.
         phase = (parent and self._phases.get(parent)) or _phase_of_types([args.type_])
         self._phases[args.resource] = phase
+        if args.opts.id is not None:
+            return  # only read: whoever made it pays for it
         inputs = {key: value for key, value in _fields(args.props).items() if value is not None}
         self._resources.append(Resource(type=args.type_, name=args.name, phase=phase, inputs=inputs))
 
 
 def resources_of_deployment(deployment: Mapping[str, Any]) -> tuple[Resource, ...]:
-    """The resources of an exported stack (`pulumi stack export`) without those pending deletion.
+    """The resources of an exported stack (`pulumi stack export`) without those pending deletion or read only.
 
     Components are left out: what is below them is there. A running program does not see what is below a remote one,
     such as eks:index:Cluster, and has it priced whole.
@@ -110,7 +112,7 @@ def resources_of_deployment(deployment: Mapping[str, Any]) -> tuple[Resource, ..
     for state in deployment.get("resources", []):
         _, _, types, name = state["urn"].split("::", maxsplit=3)
         *above, type_ = types.split("$")
-        if state.get("delete") or state.get("custom") is False:
+        if state.get("delete") or state.get("external") or state.get("custom") is False:
             continue
         phase = _phase_of_types([*above, type_])
         resources.append(Resource(type=type_, name=name, phase=phase, inputs=state.get("inputs", {})))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from cost.disks import gp3
+from cost.external_secrets import reads
 from cost.figures import Figures
 from cost.nodes import GROUP_SUFFIX, NODE_GROUP, node_group
 from cost.prices import HOURS_A_MONTH
@@ -86,6 +87,10 @@ def _stateful_set(resource: Resource, _: Stack) -> dict[str, Figures]:
     return _claims(*(template.part("spec") for template in resource.parts("spec.volumeClaimTemplates")))
 
 
+def _external_secret(resource: Resource, stack: Stack) -> dict[str, Figures]:
+    return {price: Figures.fixed(quantity) for price, quantity in reads(resource, stack).items()}
+
+
 def _claims(*specs: Resource) -> dict[str, Figures]:
     for spec in specs:
         if spec.plain("storageClassName") != "" and not spec.plain("volumeName"):
@@ -118,5 +123,6 @@ RULES: Final[Mapping[str, Rule]] = {
     "kubernetes:apps/v1:StatefulSet": _stateful_set,
     "kubernetes:core/v1:PersistentVolumeClaim": _claim,
     "kubernetes:core/v1:Service": _service,
+    "kubernetes:external-secrets.io/v1:ExternalSecret": _external_secret,
     "kubernetes:helm.sh/v3:Release": _release,
 }

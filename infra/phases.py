@@ -14,7 +14,7 @@ class Phase(IntEnum):
     BLUE_GREEN = 4
 
 
-HIGHEST_BUILT = Phase.COMPUTE
+HIGHEST_BUILT = Phase.SECRETS
 """The last phase that this version of the program can build; a stack file that asks for more is refused."""
 
 OUTPUTS: Mapping[str, Phase] = {

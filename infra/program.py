@@ -50,12 +50,23 @@ class Platform:
                     compute_args(settings, cost_foundation.alert_topic_arn),
                     pulumi.ResourceOptions(providers=providers),
                 )
+                ready = compute.ready
+
+                if settings.phase >= Phase.SECRETS:
+                    from components.secrets import ManagedSecrets
+                    from infra.arguments.secrets import managed_secrets_args
+
+                    managed_secrets = ManagedSecrets(
+                        "secrets",
+                        managed_secrets_args(settings, compute, cost_foundation.alert_topic_arn),
+                        compute.kubernetes_provider,
+                        pulumi.ResourceOptions(providers=providers, depends_on=compute.ready),
+                    )
+                    ready = [*ready, *managed_secrets.ready]
                 Workloads(
                     "blue",
                     workloads_args(settings, cost_foundation.images, compute.pull_secret),
-                    pulumi.ResourceOptions(
-                        providers={"kubernetes": compute.kubernetes_provider}, depends_on=compute.ready
-                    ),
+                    pulumi.ResourceOptions(providers={"kubernetes": compute.kubernetes_provider}, depends_on=ready),
                 )
                 outputs["api_gateway_url"] = compute.api_gateway_url
                 outputs["cluster_name"] = compute.cluster_name

@@ -34,6 +34,7 @@ ROLE_OR_USER_ARN: Final = r"^arn:aws:iam::\d{12}:(role|user)/[A-Za-z0-9+=,.@_/-]
 CERTIFICATE_ARN: Final = r"^arn:aws:acm:us-east-1:\d{12}:certificate/[0-9a-f-]{36}$"
 TIME_ZONE: Final = r"^[A-Za-z_]+(/[A-Za-z_+0-9-]+)*$"
 ZONE: Final = r"^us-east-1[a-f]$"
+DURATION: Final = r"^[1-9]\d{0,4}[smh]$"
 HTTP_PATH: Final = r"^/[A-Za-z0-9._~/-]*$"
 
 MEANINGS: Final[Mapping[str, str]] = {
@@ -51,6 +52,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     CERTIFICATE_ARN: "the ARN of an ACM certificate in us-east-1",
     TIME_ZONE: "a time zone of the IANA database",
     ZONE: "an availability zone of us-east-1",
+    DURATION: "whole seconds, minutes or hours, such as 15s",
     HTTP_PATH: "a path that begins with a slash",
 }
 """What each pattern means, for error messages."""
@@ -277,6 +279,10 @@ NIGHTLY: Final = "17 2 * * *"
 """Off the full hour that everybody else takes."""
 
 
+ROTATED: Final = "47 2 * * *"
+"""Half an hour after the dump."""
+
+
 class StoresSettings(Section):
     """PostgreSQL and Redis."""
 
@@ -285,6 +291,47 @@ class StoresSettings(Section):
     backup_schedule: Cron = Field(default=NIGHTLY, examples=["17 12 * * MON-FRI"])
     """UTC; while nodes run, where a nightSchedule stops them."""
     backup_retention_days: int = Field(strict=True, ge=1, le=365, examples=[7])
+
+
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+SHORTEST_REFRESH_SECONDS: Final = 5
+LONGEST_REFRESH_SECONDS: Final = 24 * 3600
+
+
+def _seconds(duration: str) -> int:
+    return int(duration[:-1]) * SECONDS[duration[-1]]
+
+
+class SecretsSettings(Section):
+    """AWS Secrets Manager, from phase 3 on."""
+
+    refresh_interval: Annotated[str, StringConstraints(pattern=DURATION)] = Field(default="15s", examples=["15s"])
+    """How often each of the three secrets is fetched; every request is paid for."""
+    rotation_schedule: Cron = Field(default=ROTATED, examples=["47 12 * * MON-FRI"])
+    """When a day's rotation would be, UTC; while nodes run, where a nightSchedule stops them."""
+    rotation_days: int = Field(default=30, strict=True, ge=1, le=365, examples=[30])
+    """Age at which the database's password is replaced."""
+    recovery_window_days: int | None = Field(default=None, strict=True, ge=0, le=30, examples=[30])
+    """For which a deleted secret can be had back, and its name is taken; 30 where the stack is protected, else 0."""
+
+    @field_validator("refresh_interval")
+    @classmethod
+    def _is_neither_dear_nor_never(cls, value: str) -> str:
+        if not SHORTEST_REFRESH_SECONDS <= _seconds(value) <= LONGEST_REFRESH_SECONDS:
+            raise ValueError("must be from 5s to 24h")
+        return value
+
+    @property
+    def refresh_seconds(self) -> int:
+        """The refresh interval in seconds."""
+        return _seconds(self.refresh_interval)
+
+    @field_validator("recovery_window_days")
+    @classmethod
+    def _is_a_window_that_aws_has(cls, value: int | None) -> int | None:
+        if value is not None and 0 < value < 7:  # noqa: PLR2004 - AWS's shortest
+            raise ValueError("must be 0, or from 7 to 30")
+        return value
 
 
 class NightSchedule(Section):

@@ -14,10 +14,12 @@ from pydantic_core import ErrorDetails
 from infra.environments import DEFAULTS, ENVIRONMENTS, MIN_REPLICAS, Environment, with_defaults
 from infra.naming import PROJECT, Names
 from infra.phases import HIGHEST_BUILT, Phase
+from infra.secrecy import require_encrypted
 from infra.sections import (
     ACCOUNT_ID,
     MEANINGS,
     NIGHTLY,
+    ROTATED,
     STACK_NAME,
     TAG_VALUE,
     ClusterSettings,
@@ -28,6 +30,7 @@ from infra.sections import (
     NightSchedule,
     NodeGroupSettings,
     RegistrySettings,
+    SecretsSettings,
     Section,
     ServiceSettings,
     StoresSettings,
@@ -37,8 +40,13 @@ from infra.sections import (
 ACCOUNT_WIDE_LIMIT_USD: Final = 98 + 150 + 395
 """What the three committed stacks may cost together, US dollars a month: the cost targets of the migration runbook."""
 
-RESERVED_NAMES: Final = ("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns")
+RESERVED_NAMES: Final = (
+    *("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns"),
+    *("secret-restarter", "database-rotation", "postgres-from-database-rotation"),
+)
 """Names of what else is in the namespace that the microservices share: Services, service accounts, policies."""
+LONGEST_RECOVERY_DAYS: Final = 30
+"""The longest that Secrets Manager takes."""
 LONGEST_NODE_GROUP: Final = 63
 LONGEST_LOAD_BALANCER: Final = 32
 """What AWS takes for a name, in characters."""
@@ -94,6 +102,7 @@ class Settings(Section):
         default=None, examples=[{"stop": "0 20 * * MON-FRI", "start": "0 6 * * MON-FRI"}]
     )
     stores: StoresSettings = Field(examples=[{"postgres": {"cpu": "250m", "memory": "512Mi", "diskGib": 10}}])
+    secrets: SecretsSettings = Field(default=SecretsSettings(), examples=[{"refreshInterval": "15s"}])
     services: Annotated[tuple[ServiceSettings, ...], Field(max_length=200)] = Field(
         default=(),
         examples=[
@@ -206,11 +215,16 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _backups_run_while_nodes_do(self) -> "Settings":
-        if self.night_schedule and self.stores.backup_schedule == NIGHTLY:
-            raise ValueError(
-                f"{PROJECT}:stores.backupSchedule: must be a time at which nodes run, since {PROJECT}:nightSchedule "
-                f"stops them at night; for example {PROJECT}:stores.backupSchedule: 17 12 * * MON-FRI"
-            )
+        schedules = {
+            "stores.backupSchedule": (self.stores.backup_schedule, NIGHTLY, "17 12 * * MON-FRI"),
+            "secrets.rotationSchedule": (self.secrets.rotation_schedule, ROTATED, "47 12 * * MON-FRI"),
+        }
+        for key, (schedule, nightly, example) in schedules.items():
+            if self.night_schedule and schedule == nightly:
+                raise ValueError(
+                    f"{PROJECT}:{key}: must be a time at which nodes run, since {PROJECT}:nightSchedule stops them at "
+                    f"night; for example {PROJECT}:{key}: {example}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -244,6 +258,12 @@ class Settings(Section):
         return MIN_REPLICAS[self.environment]
 
     @property
+    def recovery_window_days(self) -> int:
+        """Days for which a deleted secret can be had back; where nothing is protected, its name is free at once."""
+        given = self.secrets.recovery_window_days
+        return given if given is not None else LONGEST_RECOVERY_DAYS if self.protect else 0
+
+    @property
     def names(self) -> Names:
         """Names and tags of this stack."""
         return Names(stack=self.stack, environment=self.environment, cost_center=self.cost_center)
@@ -253,9 +273,12 @@ class Settings(Section):
         """Settings of the stack that Pulumi is running.
 
         Raises:
+            PlainSecretError: a secret stands in the config as it is.
             SettingsError: the config is wrong; says which key, what is wrong with it, and how to mend it.
         """
-        return cls.from_config(pulumi.get_stack(), pulumi.runtime.config.CONFIG.get())
+        config = pulumi.runtime.config.CONFIG.get()
+        require_encrypted(pulumi.get_stack(), config)
+        return cls.from_config(pulumi.get_stack(), config)
 
     @classmethod
     def from_config(cls, stack: str, config: Mapping[str, object]) -> "Settings":

@@ -1,21 +1,28 @@
-"""The cost of the committed stacks as docs/cost.md has it: `python -m tests.unit.cost_table` prints the table."""
+"""What the committed stacks cost, as docs/cost.md has it, and what it costs them to look at their secrets.
+
+`python -m tests.unit.cost_table` prints both tables; the second is that of decision 22.
+"""
 
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
 import yaml
 
-from cost import Estimate, Resource, baseline_millis, estimate, resources_of_deployment, spot_share
+from cost import Estimate, Line, Resource, baseline_millis, estimate, resources_of_deployment, spot_share
 from infra.environments import ENVIRONMENTS
 from infra.naming import PROJECT
-from infra.phases import Phase
 from tests.unit.graph import ROOT, Graph, platform
 
 COLUMNS = (
     *("environment", "budget", "at least", "expected", "at most", "on demand"),
     *("nodes", "nodes on demand", "saved", "spot nodes", "sustained CPU"),
 )
+EXTERNAL_SECRET = "kubernetes:external-secrets.io/v1:ExternalSecret"  # noqa: S105 - a type
+INTERVALS = ("5s", "15s", "60s", "5m", "1h")
 
 
 def deployment(graph: Graph) -> dict[str, Any]:
@@ -41,16 +48,52 @@ def committed(environment: str) -> dict[str, Any]:
 
 
 def stack_of(environment: str) -> tuple[tuple[Resource, ...], Estimate]:
-    """The resources of an environment's committed stack at phase 2, and what they cost."""
-    graph = platform(environment, **{**committed(environment), "phase": int(Phase.COMPUTE)})
+    """The resources of an environment's committed stack, and what they cost."""
+    graph = platform(environment, **committed(environment))
     resources = resources_of_deployment(deployment(graph))
     return resources, estimate(resources, stacks_per_account=3)
 
 
 def table() -> str:
     """Markdown; US dollars a month."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *(_row(environment) for environment in ENVIRONMENTS)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return _markdown(COLUMNS, (_row(environment) for environment in ENVIRONMENTS))
+
+
+def refresh_table() -> str:
+    """What the requests to Secrets Manager and KMS cost by refresh interval: Markdown; US dollars a month."""
+    columns = ("refresh interval", "calls", *(text for name in ENVIRONMENTS for text in (name, "of it KMS")))
+    return _markdown(columns, map(_refresh_row, INTERVALS))
+
+
+def refreshed(environment: str, interval: str) -> Estimate:
+    """What an environment's committed stack would cost with another refresh interval."""
+    resources = [
+        replace(resource, inputs={**resource.inputs, "spec": {**resource.inputs["spec"], "refreshInterval": interval}})
+        if resource.type == EXTERNAL_SECRET
+        else resource
+        for resource in stack_of(environment)[0]
+    ]
+    return estimate(resources, stacks_per_account=3)
+
+
+def _refresh_row(interval: str) -> tuple[str, ...]:
+    costs = [refreshed(environment, interval) for environment in ENVIRONMENTS]
+    # The same in all: the number of secrets and the interval make them.
+    (calls,) = {sum(line.quantity for line in cost.lines if _is_call(line)) for cost in costs}
+    prices = ({"secrets_manager_request", "kms_request"}, {"kms_request"})
+    return (interval, f"{calls:,.0f}", *(_usd(cost, names) for cost in costs for names in prices))
+
+
+def _is_call(line: Line) -> bool:
+    return (line.type, line.price) == (EXTERNAL_SECRET, "secrets_manager_request")
+
+
+def _usd(cost: Estimate, prices: set[str]) -> str:
+    return f"{sum((line.usd for line in cost.lines if line.price in prices), Decimal(0)):.2f}"
+
+
+def _markdown(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ("---",) * len(columns), *rows))
 
 
 def _row(environment: str) -> tuple[str, ...]:
@@ -65,4 +108,4 @@ def _row(environment: str) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{table()}\n")
+    sys.stdout.write(f"{table()}\n\n{refresh_table()}\n")

@@ -19,6 +19,8 @@ class Bad(NamedTuple):
     key: str = ""
     """What the line blames, where it is not the place of the mistake."""
     stack: str = "dev"
+    besides: Mapping[str, object] = {}
+    """What else the config says."""
 
 
 PHASE = "for example pyairtable:phase: 1"
@@ -566,6 +568,90 @@ STORES = [
     Bad("backups for ever", "stores.backupRetentionDays", 366, "at most 365, not 366", "backupRetentionDays: 7"),
 ]
 
+REFRESH = "for example pyairtable:secrets.refreshInterval: 15s"
+ROTATION = "for example pyairtable:secrets.rotationSchedule: 47 12 * * MON-FRI"
+
+SECRETS = [
+    Bad("secrets a text", "secrets", "15s", "must be a mapping of keys to values", '{"refreshInterval": "15s"}'),
+    Bad("secrets a list", "secrets", ["15s"], "must be a mapping of keys to values", '{"refreshInterval": "15s"}'),
+    Bad(
+        "secret setting misspelt",
+        "secrets.refreshIntervall",
+        "15s",
+        "is not a setting",
+        "did you mean pyairtable:secrets.refreshInterval?",
+    ),
+    Bad(
+        "secret setting unknown",
+        "secrets.zzz",
+        1,
+        "is not a setting",
+        "the settings are: recoveryWindowDays, refreshInterval, rotationDays, rotationSchedule",
+    ),
+    *(
+        Bad(f"refresh {what}", "secrets.refreshInterval", value, problem, REFRESH)
+        for what, value, problem in (
+            ("never", "0s", 'must be whole seconds, minutes or hours, such as 15s, not "0s"'),
+            ("in words", "often", 'must be whole seconds, minutes or hours, such as 15s, not "often"'),
+            ("without unit", 15, "must be whole seconds, minutes or hours, such as 15s, not 15"),
+            ("of a fraction", "1.5m", 'such as 15s, not "1.5m"'),
+            ("of two units", "1m30s", 'such as 15s, not "1m30s"'),
+            ("in days", "1d", 'such as 15s, not "1d"'),
+            ("empty", "", 'such as 15s, not ""'),
+            ("too often", "1s", 'must be from 5s to 24h, not "1s"'),
+            ("just too often", "4s", 'must be from 5s to 24h, not "4s"'),
+            ("too seldom", "25h", 'must be from 5s to 24h, not "25h"'),
+            ("just too seldom", "86401s", 'must be from 5s to 24h, not "86401s"'),
+        )
+    ),
+    *(
+        Bad(f"{key} {value}", f"secrets.{key}", value, problem, f"for example pyairtable:secrets.{key}: 30")
+        for key, value, problem in (
+            ("rotationDays", 0, "must be at least 1, not 0"),
+            ("rotationDays", 366, "must be at most 365, not 366"),
+            ("rotationDays", "x", 'must be a whole number, not "x"'),
+            ("rotationDays", "30", 'must be a whole number, not "30"'),
+            ("rotationDays", 30.5, "must be a whole number, not 30.5"),
+            ("recoveryWindowDays", -1, "must be at least 0, not -1"),
+            ("recoveryWindowDays", 1, "must be 0, or from 7 to 30, not 1"),
+            ("recoveryWindowDays", 3, "must be 0, or from 7 to 30, not 3"),
+            ("recoveryWindowDays", 6, "must be 0, or from 7 to 30, not 6"),
+            ("recoveryWindowDays", 31, "must be at most 30, not 31"),
+            ("recoveryWindowDays", "long", 'must be a whole number, not "long"'),
+        )
+    ),
+    Bad(
+        "rotation every so often",
+        "secrets.rotationSchedule",
+        "monthly",
+        "must be five cron fields in quotes, the same every week",
+        ROTATION,
+    ),
+    Bad(
+        "rotation in an hour that no day has",
+        "secrets.rotationSchedule",
+        "47 24 * * *",
+        '("24" is not between 0 and 23), not "47 24 * * *"',
+        ROTATION,
+    ),
+    Bad(
+        "rotation on a day of the month",
+        "secrets.rotationSchedule",
+        "47 2 1 * *",
+        "must be five cron fields in quotes, the same every week",
+        ROTATION,
+    ),
+    Bad(
+        "rotation while nodes are stopped",
+        "nightSchedule",
+        NIGHT,
+        "must be a time at which nodes run, since pyairtable:nightSchedule stops them at night",
+        ROTATION,
+        key="secrets.rotationSchedule",
+        besides={"stores": {"backupSchedule": "17 12 * * MON-FRI"}},  # moved already
+    ),
+]
+
 SERVICES = [
     Bad("services a mapping", "services", service(), "must be a list", 'for example pyairtable:services: [{"name": '),
     Bad(
@@ -643,7 +729,10 @@ SERVICES = [
             f"must not have a service named {name}",
             "rename it",
         )
-        for name in ("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns")
+        for name in (
+            *("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns"),
+            *("secret-restarter", "database-rotation", "postgres-from-database-rotation"),
+        )
     ),
     Bad(
         "service calls itself",
@@ -726,7 +815,7 @@ EDGE = [
     ),
 ]
 
-MISTAKES = [*FOUNDATION, *NETWORK, *CLUSTER, *NODE_GROUPS, *STORES, *SERVICES, *EDGE]
+MISTAKES = [*FOUNDATION, *NETWORK, *CLUSTER, *NODE_GROUPS, *STORES, *SECRETS, *SERVICES, *EDGE]
 
 
 def with_mistake(bad: Bad) -> Mapping[str, object]:
@@ -735,5 +824,5 @@ def with_mistake(bad: Bad) -> Mapping[str, object]:
     value = bad.value
     for part in reversed(depth):
         value = {part: value}
-    given = config(bad.stack if bad.stack == "prod" else "dev") | {f"pyairtable:{key}": value}
+    given = config(bad.stack if bad.stack == "prod" else "dev", **bad.besides) | {f"pyairtable:{key}": value}
     return {key: value for key, value in given.items() if value is not ABSENT}

@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 import pulumi_eks as eks
+import pulumi_kubernetes as kubernetes
 import pytest
 
 from cost import (
@@ -23,6 +24,7 @@ from cost import (
     spot_share,
 )
 from cost.catalog import quantities
+from cost.external_secrets import seconds
 from cost.figures import Figures
 from cost.instance_types import INSTANCE_TYPES
 from cost.resources import by_type_and_name
@@ -32,10 +34,12 @@ from tests.unit.graph import run
 
 CLUSTER = "aws:eks/cluster:Cluster"
 COMPONENT = "eks:index:Cluster"
+EXTERNAL_SECRET = "kubernetes:external-secrets.io/v1:ExternalSecret"  # noqa: S105 - a type
 GROUP = "aws:eks/nodeGroup:NodeGroup"
 LAUNCH_TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
 LOAD_BALANCER = "aws:lb/loadBalancer:LoadBalancer"
 RELEASE = "kubernetes:helm.sh/v3:Release"
+SECRET = "aws:secretsmanager/secret:Secret"  # noqa: S105
 SCHEDULE = "aws:autoscaling/schedule:Schedule"
 SERVICE = "kubernetes:core/v1:Service"
 STATEFUL_SET = "kubernetes:apps/v1:StatefulSet"
@@ -386,6 +390,133 @@ class TestVpcEndpoint:
         assert "only gateway endpoints are free" in refused(resource(VPC_ENDPOINT, vpcEndpointType="Interface"))
 
 
+def secret(key: str = "pyairtable/dev/database", **inputs: Any) -> Resource:
+    return Resource(type=SECRET, name=f"of {key}", phase=Phase.SECRETS, inputs={"name": key, **inputs})
+
+
+def external(*keys: str, interval: Any = "15s", **spec: Any) -> Resource:
+    """An ExternalSecret that takes one property of each key, and each key whole."""
+    references = [{"key": key, "property": "password"} for key in keys or ("pyairtable/dev/database",)]
+    return resource(
+        EXTERNAL_SECRET,
+        spec={
+            "refreshInterval": interval,
+            "data": [{"secretKey": "password", "remoteRef": reference} for reference in references],
+            "dataFrom": [{"extract": {"key": reference["key"]}} for reference in references],
+            **spec,
+        },
+    )
+
+
+class TestSecret:
+    def test_it_costs_40_cents_a_month_and_next_to_nothing_for_the_rotation_job(self) -> None:
+        cost = estimated(secret())
+        assert [line.usd for line in cost.lines if line.price == "secrets_manager_secret"] == [Decimal("0.40")]
+        assert cost.total_usd == Decimal("0.40")
+
+    @pytest.mark.parametrize("type_", ["secretVersion:SecretVersion", "secretPolicy:SecretPolicy"])
+    def test_its_versions_and_its_policy_are_part_of_it(self, type_: str) -> None:
+        assert taken(resource(f"aws:secretsmanager/{type_}")) == {}
+
+    def test_what_reads_it_in_the_cluster_costs_nothing_but_an_external_secret(self) -> None:
+        for type_ in (
+            "core/v1:Secret",
+            "core/v1:Namespace",
+            "external-secrets.io/v1:SecretStore",
+            "apps/v1:Deployment",
+        ):
+            assert taken(resource(f"kubernetes:{type_}")) == {}
+
+
+class TestExternalSecret:
+    def test_it_asks_for_its_key_once_at_every_refresh(self) -> None:
+        assert taken(external(), secret()) == {"secrets_manager_request": Figures.fixed(730 * 3600 / Decimal(15))}
+
+    def test_every_15_seconds_that_is_88_cents_a_month(self) -> None:
+        (line,) = (line for line in estimated(external(), secret()).lines if line.type == EXTERNAL_SECRET)
+        assert (line.quantity, line.usd) == (175_200, Decimal("0.876"))
+
+    @pytest.mark.parametrize(
+        ("interval", "calls"),
+        [("5s", 525_600), ("1m", 43_800), ("1m30s", 29_200), ("5m0s", 8_760), ("1h", 730), (None, 730)],
+    )
+    def test_the_interval_says_how_often_an_hour_where_it_does_not(self, interval: Any, calls: int) -> None:
+        assert expected(external(interval=interval), secret()) == {"secrets_manager_request": calls}
+
+    @pytest.mark.parametrize("interval", ["0", "0s", "0h0m0s"])
+    def test_without_an_interval_it_never_asks_again(self, interval: str) -> None:
+        assert taken(external(interval=interval), secret(kmsKeyId=LATER)) == {}
+
+    @pytest.mark.parametrize(("policy", "asks"), [("Periodic", True), ("OnChange", False), ("CreatedOnce", False)])
+    def test_it_asks_again_where_its_policy_says_so(self, policy: str, asks: bool) -> None:
+        assert bool(taken(external(refreshPolicy=policy), secret())) == asks
+
+    @pytest.mark.parametrize("interval", ["", "15", "15 s", "15sec", "1d", "-15s", 15])
+    def test_another_interval_is_refused(self, interval: Any) -> None:
+        message = refused(external(interval=interval), secret())
+        assert f'spec.refreshInterval "{interval}" is no duration; write it as 15s or 1m30s' in message
+
+    def test_an_interval_that_comes_later_is_refused(self) -> None:
+        message = refused(external(interval=LATER), secret())
+        assert "spec.refreshInterval is known only after the deployment" in message
+
+    def test_it_asks_for_each_of_its_keys(self) -> None:
+        keys = ("pyairtable/dev/database", "pyairtable/dev/redis")
+        assert expected(external(*keys), *map(secret, keys)) == {"secrets_manager_request": 2 * 175_200}
+
+    def test_another_version_of_a_key_is_another_call(self) -> None:
+        key = {"key": "pyairtable/dev/database"}
+        data = [{"remoteRef": key}, {"remoteRef": {**key, "version": "AWSPREVIOUS"}}]
+        assert expected(external(data=data), secret()) == {"secrets_manager_request": 2 * 175_200}
+
+    @pytest.mark.parametrize("key_id", ["arn:aws:kms:us-east-1:123456789012:key/1", LATER])
+    def test_a_secret_with_a_key_of_its_own_is_decrypted_at_every_call(self, key_id: Any) -> None:
+        keys = ("pyairtable/dev/database", "pyairtable/dev/redis")
+        stack = (external(*keys), secret(keys[0]), secret(keys[1], kmsKeyId=key_id))
+        assert expected(*stack) == {"secrets_manager_request": 350_400, "kms_request": 175_200}
+
+    def test_of_the_decryptions_the_account_has_20000_free(self) -> None:
+        stack = (external(), secret(kmsKeyId=LATER))
+        for stacks_per_account in (1, 3):
+            cost = estimate(stack, stacks_per_account=stacks_per_account)
+            (line,) = (line for line in cost.lines if line.price == "kms_request")
+            paid = 175_200 - Decimal(20_000) / stacks_per_account
+            assert round(line.usd, 9) == round(paid * Decimal("0.000003"), 9)
+
+    @pytest.mark.parametrize(
+        ("spec", "problem"),
+        [
+            ({"dataFrom": [{"find": {"name": {"regexp": ".*"}}}]}, "what it reads cannot be told"),
+            ({"dataFrom": [{"sourceRef": {"generatorRef": {"name": "x"}}}]}, "what it reads cannot be told"),
+            ({"data": [{"secretKey": "password"}]}, "give each key in data or in dataFrom.extract"),
+            ({"data": [{"remoteRef": {"key": LATER}}]}, "key is known only after the deployment"),
+        ],
+    )
+    def test_one_whose_keys_cannot_be_told_is_refused(self, spec: Any, problem: str) -> None:
+        assert problem in refused(external(**spec), secret())
+
+    def test_one_that_reads_no_secret_of_the_stack_is_refused(self) -> None:
+        message = refused(external("pyairtable/staging/database"), secret())
+        assert "it reads pyairtable/staging/database, which is no secret of this stack" in message
+
+
+class TestDuration:
+    @pytest.mark.parametrize(
+        ("text", "length"),
+        [
+            ("15s", 15),
+            ("1m30s", 90),
+            ("1h", 3600),
+            ("1.5h", 5400),
+            ("500ms", "0.5"),
+            (".5s", "0.5"),
+            ("1us1µs", "2e-6"),
+        ],
+    )
+    def test_it_is_read_as_go_reads_it(self, text: str, length: Any) -> None:
+        assert seconds(text) == Decimal(length)
+
+
 class TestWhatExpectedUseDependsOnTheName:
     @pytest.mark.parametrize("type_", ["aws:cloudwatch/logGroup:LogGroup", "aws:s3/bucket:Bucket"])
     def test_what_nobody_has_estimated_is_an_error(self, type_: str) -> None:
@@ -587,6 +718,24 @@ def program() -> None:
         )
 
 
+def program_with_secrets() -> None:
+    """A secret with a key of its own that the cluster reads, and a Secret of the cluster that the program reads."""
+    above = pulumi.ComponentResource("pyairtable:secrets:ManagedSecrets", "secrets")
+    child = pulumi.ResourceOptions(parent=above)
+    key = aws.kms.Key("key", opts=child)
+    aws.secretsmanager.Secret("database", name="pyairtable/dev/database", kms_key_id=key.arn, opts=child)
+    kubernetes.apiextensions.CustomResource(
+        "database-secret",
+        api_version="external-secrets.io/v1",
+        kind="ExternalSecret",
+        metadata={"name": "database-secret"},
+        spec={"refreshInterval": "15s", "dataFrom": [{"extract": {"key": "pyairtable/dev/database"}}]},
+        opts=child,
+    )
+    kubernetes.core.v1.Secret.get("redis-credentials-live", "pyairtable/redis-credentials", opts=child)
+    aws.ec2.Eip.get("elsewhere", "eipalloc-1", opts=child)
+
+
 @cache
 def seen() -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
     """What a recorder in the program sees, and what the engine has deployed: the component's children too."""
@@ -625,6 +774,31 @@ class TestProgramAndDeployment:
         for resources, type_ in zip(seen(), (COMPONENT, CLUSTER), strict=True):
             planes = [line for line in estimated(*resources).lines if line.price == "eks_control_plane"]
             assert [(line.type, line.usd) for line in planes] == [(type_, Decimal("73.00"))]
+
+    def test_what_a_program_reads_only_is_not_its_own(self) -> None:
+        recorder = ResourceRecorder()
+
+        def with_recorder() -> None:
+            pulumi.runtime.register_stack_transformation(recorder.record)
+            program_with_secrets()
+
+        graph = run(with_recorder)
+        states = [{"urn": node.urn, "inputs": node.inputs} for node in graph.nodes]
+        external = {"urn": "urn:pulumi:dev::pyairtable::aws:ec2/eip:Eip::elsewhere", "external": True}
+        recorded = recorder.resources
+        deployed = resources_of_deployment({"resources": [*states, external]})
+        for resources in (recorded, deployed):
+            assert {seen.name for seen in resources} == {"secrets", "key", "database", "database-secret"}
+            assert all(seen.phase == Phase.SECRETS for seen in resources)
+        assert priced(estimated(*recorded)) == priced(estimated(*deployed))
+
+    def test_an_external_secret_is_counted_with_the_key_of_the_secret_that_it_reads(self) -> None:
+        graph = run(program_with_secrets)
+        cost = estimated(
+            *resources_of_deployment({"resources": [{"urn": n.urn, "inputs": n.inputs} for n in graph.nodes]})
+        )
+        of_it = {line.price: line.quantity for line in cost.lines if line.type == EXTERNAL_SECRET}
+        assert of_it == {"secrets_manager_request": 175_200, "kms_request": 175_200}
 
     def test_what_the_program_wrote_with_classes_is_priced_as_its_plain_values(self) -> None:
         plain = (group(tags={"PublicAddress": "true"}), template(), *night(), component())

@@ -5,6 +5,7 @@ import re
 import runpy
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ every_environment = pytest.mark.parametrize("stack", ENVIRONMENTS)
 TOP_OF_PHASE = {
     Phase.COST_FOUNDATION: {"pyairtable:cost_foundation:CostFoundation"},
     Phase.COMPUTE: {"pyairtable:compute:Compute", "pyairtable:compute:Workloads"},
+    Phase.SECRETS: {"pyairtable:secrets:ManagedSecrets"},
 }
 """The components of each phase that stand directly below the stack."""
 
@@ -78,7 +80,10 @@ KUBERNETES = {kind: f"kubernetes:core/v1:{kind}" for kind in ("ConfigMap", "Name
     "PersistentVolume": "kubernetes:core/v1:PersistentVolume",
     "PersistentVolumeClaim": "kubernetes:core/v1:PersistentVolumeClaim",
     "PodDisruptionBudget": "kubernetes:policy/v1:PodDisruptionBudget",
+    "Release": "kubernetes:helm.sh/v3:Release",
     "ResourceQuota": "kubernetes:core/v1:ResourceQuota",
+    "Role": "kubernetes:rbac.authorization.k8s.io/v1:Role",
+    "RoleBinding": "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding",
     "ServiceAccount": "kubernetes:core/v1:ServiceAccount",
     "StatefulSet": "kubernetes:apps/v1:StatefulSet",
 }
@@ -132,7 +137,7 @@ CLUSTER = {
     "compute-addons-ebs-csi-role": "pyairtable:compute:PodRole",
     "compute-addons-ebs-csi-role-role": "aws:iam/role:Role",
     "compute-addons-ebs-csi-role-policy": "aws:iam/rolePolicy:RolePolicy",
-    "compute-addons-autoscaler": "kubernetes:helm.sh/v3:Release",
+    "compute-addons-autoscaler": KUBERNETES["Release"],
     "compute-addons-autoscaler-identity": "aws:eks/podIdentityAssociation:PodIdentityAssociation",
     "compute-addons-autoscaler-role": "pyairtable:compute:PodRole",
     "compute-addons-autoscaler-role-role": "aws:iam/role:Role",
@@ -200,6 +205,49 @@ EDGE = {
     "compute-edge-policy": KUBERNETES["NetworkPolicy"],
 }
 
+SECRETS = {
+    "secrets": "pyairtable:secrets:ManagedSecrets",
+    "secrets-aws": "pyairtable:secrets:AwsSecrets",
+    **{
+        f"secrets-aws-{secret}{part}": f"aws:secretsmanager/{type[0].lower()}{type[1:]}:{type}"
+        for secret in ("api-keys", "database-credentials", "redis-credentials")
+        for part, type in (("", "Secret"), ("-policy", "SecretPolicy"), ("-version", "SecretVersion"))
+    },
+    "secrets-operator": "pyairtable:secrets:ExternalSecretsOperator",
+    "secrets-operator-namespace": KUBERNETES["Namespace"],
+    "secrets-operator-crds": KUBERNETES["Release"],
+    "secrets-operator-controller": KUBERNETES["Release"],
+    "secrets-operator-identity": "aws:eks/podIdentityAssociation:PodIdentityAssociation",
+    "secrets-operator-role": "pyairtable:compute:PodRole",
+    "secrets-operator-role-role": "aws:iam/role:Role",
+    "secrets-operator-role-policy": "aws:iam/rolePolicy:RolePolicy",
+    "secrets-bindings": "pyairtable:secrets:SecretBindings",
+    "secrets-bindings-store": "kubernetes:external-secrets.io/v1:SecretStore",
+    **{
+        f"secrets-bindings-{name}-secret": "kubernetes:external-secrets.io/v1:ExternalSecret"
+        for name in ("api-keys", "database", "redis")
+    },
+    "secrets-restarter": "pyairtable:secrets:SecretRestarter",
+    "secrets-restarter-script": KUBERNETES["ConfigMap"],
+    "secrets-restarter-service-account": KUBERNETES["ServiceAccount"],
+    "secrets-restarter-role": KUBERNETES["Role"],
+    "secrets-restarter-role-binding": KUBERNETES["RoleBinding"],
+    "secrets-restarter-policy": KUBERNETES["NetworkPolicy"],
+    "secrets-restarter-deployment": KUBERNETES["Deployment"],
+    "secrets-rotation": "pyairtable:secrets:DatabaseRotation",
+    "secrets-rotation-scripts": KUBERNETES["ConfigMap"],
+    "secrets-rotation-service-account": KUBERNETES["ServiceAccount"],
+    "secrets-rotation-policy": KUBERNETES["NetworkPolicy"],
+    "secrets-rotation-database-policy": KUBERNETES["NetworkPolicy"],
+    "secrets-rotation-cron-job": KUBERNETES["CronJob"],
+    "secrets-rotation-overdue": "aws:cloudwatch/metricAlarm:MetricAlarm",
+    "secrets-rotation-identity": "aws:eks/podIdentityAssociation:PodIdentityAssociation",
+    "secrets-rotation-role": "pyairtable:compute:PodRole",
+    "secrets-rotation-role-role": "aws:iam/role:Role",
+    "secrets-rotation-role-policy": "aws:iam/rolePolicy:RolePolicy",
+}
+SECRETS_KEY = {"secrets-aws-key": "aws:kms/key:Key", "secrets-aws-key-alias": "aws:kms/alias:Alias"}
+
 
 def node_group(name: str) -> dict[str, str]:
     return {
@@ -249,8 +297,13 @@ def compute(stack: str) -> dict[str, str]:
     return {name: type for part in parts for name, type in part.items()}
 
 
+def without_revision(name: str) -> str:
+    """A logical name less what tells one set of outside keys from another, which differs between stacks."""
+    return re.sub(r"^(secrets-aws-api-keys)-[0-9a-f]{8}-version$", r"\1-version", name)
+
+
 def types_by_name(graph: Graph) -> dict[str, str]:
-    return {node.name: node.type for node in graph.nodes}
+    return {without_revision(node.name): node.type for node in graph.nodes}
 
 
 @every_environment
@@ -283,10 +336,20 @@ def test_phase_2_in_prod_also_makes_private_subnets_logs_a_key_and_the_edge() ->
     assert types_by_name(platform("prod", phase=2)) == before | compute("prod") | own
 
 
+def test_phase_3_in_dev_makes_the_managed_secrets() -> None:
+    assert types_by_name(platform("dev", phase=3)) == types_by_name(platform("dev", phase=2)) | SECRETS
+
+
+@pytest.mark.parametrize("stack", ["staging", "prod"])
+def test_phase_3_in_staging_and_prod_also_makes_a_key_for_the_secrets(stack: str) -> None:
+    assert types_by_name(platform(stack, phase=3)) == types_by_name(platform(stack, phase=2)) | SECRETS | SECRETS_KEY
+
+
 @every_environment
 def test_secrets_a_schedule_and_a_mirror_make_no_more_than_what_they_are_for(stack: str) -> None:
     own = types_by_name(fullest(stack)).keys() - types_by_name(platform(stack)).keys()
     groups = ("general",) if stack == "dev" else ("general", "stores")
+    assert types_by_name(platform(stack)).keys() - types_by_name(fullest(stack)).keys() == set()
     assert {name for name in own if not name.startswith("cost-foundation-registry-")} == {
         "compute-namespace-pull-secret",
         *(f"compute-nodes-{group}-{action}" for group in groups for action in ("stop", "start")),
@@ -368,6 +431,13 @@ def test_every_aws_resource_uses_the_explicit_provider(stack: str, phase: Phase)
     graph = fullest(stack, phase)
     provider = graph.only(AWS_PROVIDER).urn
     assert {node.name: node.provider for node in graph.aws} == dict.fromkeys((n.name for n in graph.aws), provider)
+
+
+@every_environment
+def test_what_is_read_of_the_cluster_is_read_through_the_stacks_own_provider(stack: str) -> None:
+    graph = fullest(stack)
+    assert {read.provider for read in graph.reads} == {graph.only(KUBERNETES_PROVIDER).urn}
+    assert fullest(stack, Phase.COMPUTE).reads == ()
 
 
 @every_environment
@@ -457,10 +527,49 @@ def test_a_move_between_phases_changes_nothing_of_what_both_have(stack: str, pha
     assert before == {urn: after[urn] for urn in before}
 
 
+@every_environment
+def test_phase_3_adds_its_own_component_and_changes_nothing_at_all_of_what_is_there(stack: str) -> None:
+    """No Deployment, StatefulSet, quota or policy, and nothing that the engine knows of them but their order."""
+    before, after = fullest(stack, Phase.COMPUTE), fullest(stack, Phase.SECRETS)
+    kept = {node.urn: node for node in after.nodes if node.urn in {node.urn for node in before.nodes}}
+    assert {urn: replace(node, dependencies=frozenset()) for urn, node in kept.items()} == {
+        node.urn: replace(node, dependencies=frozenset()) for node in before.nodes
+    }
+    assert {after.top_of(node).name for node in after.nodes if node.urn not in kept} == {"secrets"}
+
+
+@every_environment
+def test_of_phase_2_only_the_services_wait_for_phase_3(stack: str) -> None:
+    before, after = fullest(stack, Phase.COMPUTE), fullest(stack, Phase.SECRETS)
+    more = {
+        node.name: after.at(node.urn).dependencies - node.dependencies
+        for node in before.nodes
+        if after.at(node.urn).dependencies != node.dependencies
+    }
+    bindings = {node.urn for node in after.nodes if node.name.startswith("secrets-bindings-")}
+    assert more == {"blue": bindings}
+    for node in before.nodes:
+        waits = {after.top_of(after.at(urn)).name for urn in after.before(after.at(node.urn))}
+        assert ("secrets" in waits) == (before.top_of(node).name == "blue")
+
+
+@every_environment
+def test_the_secrets_that_pods_read_are_phase_2s_and_stay_with_their_values_when_phase_3_goes(stack: str) -> None:
+    before, after = fullest(stack, Phase.COMPUTE), fullest(stack, Phase.SECRETS)
+    assert [node.urn for node in before.objects("Secret")] == [node.urn for node in after.objects("Secret")]
+    filled = {binding.inputs["spec"]["target"]["name"] for binding in after.objects("ExternalSecret")}
+    assert filled == {"database-credentials", "redis-credentials", "api-keys"}
+    for name in filled:
+        assert before.object("Secret", name).ignored == after.object("Secret", name).ignored == ("data",)
+    # Neither owns the Secret: what goes takes nothing along.
+    targets = [binding.inputs["spec"]["target"] for binding in after.objects("ExternalSecret")]
+    assert {(target["creationPolicy"], target["deletionPolicy"]) for target in targets} == {("Merge", "Retain")}
+
+
 def inputs_without_the_stacks_name(stack: str, phase: Phase) -> dict[str, Mapping[str, Any]]:
     """Inputs of AWS resources by logical name, with the stack's name replaced wherever it is a word of its own."""
     return {
-        node.name: json.loads(re.sub(rf"\b{stack}\b", "STACK", json.dumps(node.inputs)))
+        without_revision(node.name): json.loads(re.sub(rf"\b{stack}\b", "STACK", json.dumps(node.inputs)))
         for node in platform(stack, phase=int(phase)).nodes
     }
 
@@ -536,6 +645,34 @@ def test_in_phase_2_prod_differs_from_staging_also_in_where_its_nodes_are_and_in
         "enabledClusterLogTypes",
         "encryptionConfigKeyArn",
         "subnetIds",
+    }
+
+
+def of_phase_3(found: dict[str, set[str]]) -> dict[str, set[str]]:
+    return {name: keys for name, keys in found.items() if name in SECRETS}
+
+
+def test_in_phase_3_staging_differs_from_dev_in_who_encrypts_the_secrets_and_where_the_api_server_is() -> None:
+    found = differences("dev", "staging", Phase.SECRETS)
+    encrypted = ("secrets-aws-api-keys", "secrets-aws-database-credentials", "secrets-aws-redis-credentials")
+    assert of_phase_3(found) == {
+        **{name: {"kmsKeyId"} for name in encrypted},
+        "secrets-operator-role-policy": {"policy"},
+        "secrets-rotation-role-policy": {"policy"},
+        "secrets-restarter-policy": {"spec"},
+    }
+    assert found.keys() - differences("dev", "staging", Phase.COMPUTE).keys() == of_phase_3(found).keys() | {
+        *SECRETS_KEY
+    }
+
+
+def test_in_phase_3_prod_differs_from_staging_in_how_long_a_deleted_secret_can_be_had_back() -> None:
+    found = differences("staging", "prod", Phase.SECRETS)
+    kept = ("secrets-aws-api-keys", "secrets-aws-database-credentials", "secrets-aws-redis-credentials")
+    assert of_phase_3(found) == {
+        **{name: {"recoveryWindowInDays"} for name in kept},
+        "secrets-restarter-policy": {"spec"},
+        "secrets-restarter-role": {"rules"},
     }
 
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr, ValidationError
 from cost.prices import price_list_date
 from infra.environments import DEFAULTS, ENVIRONMENTS, Environment
 from infra.phases import HIGHEST_BUILT, Phase
+from infra.secrecy import SECRET_SETTINGS
 from infra.sections import SUPPORTED_VERSIONS, Section
 from infra.settings import Settings, SettingsError
 from tests.unit.graph import CERTIFICATE, EMAILS, ROOT, as_engine_passes, config, run, stack_file
@@ -127,6 +128,12 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
             "backupRetentionDays": 14,
             "backupSchedule": "5 12 * * *",
         },
+        secrets={
+            "refreshInterval": "1m",
+            "rotationSchedule": "35 12 * * *",
+            "rotationDays": 14,
+            "recoveryWindowDays": 7,
+        },
         services=[service(image="legacy/api-gateway:v1.0.0", uses=["redis"], internet=True, public=True)],
         edge={"enabled": True, "domain": "api.pyairtable.example", "certificateArn": CERTIFICATE},
         imagePullToken="pull",
@@ -182,6 +189,12 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
             "backup_schedule": "5 12 * * *",
             "backup_retention_days": 14,
         },
+        "secrets": {
+            "refresh_interval": "1m",
+            "rotation_schedule": "35 12 * * *",
+            "rotation_days": 14,
+            "recovery_window_days": 7,
+        },
         "services": (
             {
                 "name": "auth-service",
@@ -206,6 +219,63 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
 
 
 SECRETS = ("imagePullToken", "airtableToken", "geminiApiKey")
+
+
+@pytest.mark.parametrize("interval", ["5s", "15s", "90s", "1m", "24h", "1440m", "86400s"])
+def test_a_refresh_interval_is_from_5_seconds_to_a_day(interval: str) -> None:
+    settings = Settings.from_config("dev", config(secrets={"refreshInterval": interval}))
+    assert settings.secrets.refresh_interval == interval
+
+
+@pytest.mark.parametrize("days", [1, 30, 365])
+def test_a_password_is_rotated_from_daily_to_yearly(days: int) -> None:
+    assert Settings.from_config("dev", config(secrets={"rotationDays": days})).secrets.rotation_days == days
+
+
+@pytest.mark.parametrize(
+    ("stack", "overrides", "days"),
+    [
+        ("dev", {}, 0),
+        ("staging", {}, 0),
+        ("prod", {}, 30),
+        ("dev", {"protect": True}, 30),
+        ("prod", {"protect": False}, 0),
+        ("dev", {"secrets": {"recoveryWindowDays": 7}}, 7),
+        ("prod", {"secrets": {"recoveryWindowDays": 14}}, 14),
+        ("prod", {"secrets": {"recoveryWindowDays": 0}}, 0),
+        ("prod", {"protect": False, "secrets": {"recoveryWindowDays": 30}}, 30),
+    ],
+)
+def test_a_deleted_secret_can_be_had_back_where_the_stack_is_protected_unless_it_is_set(
+    stack: str, overrides: dict[str, Any], days: int
+) -> None:
+    assert Settings.from_config(stack, config(stack, **overrides)).recovery_window_days == days
+
+
+def test_the_secrets_section_may_be_left_out_in_whole_or_in_part() -> None:
+    default = Settings.from_config("dev", config()).secrets
+    assert default.model_dump() == {
+        "refresh_interval": "15s",
+        "rotation_schedule": "47 2 * * *",
+        "rotation_days": 30,
+        "recovery_window_days": None,
+    }
+    assert Settings.from_config("dev", config(secrets={})).secrets == default
+    assert Settings.from_config("dev", config(secrets={"rotationDays": 30})).secrets == default
+
+
+def test_where_nodes_stop_at_night_dump_and_rotation_have_to_be_moved_one_is_named_after_the_other() -> None:
+    night = {"stop": "0 20 * * MON-FRI", "start": "0 6 * * MON-FRI"}
+    moved: dict[str, Any] = {}
+    for section, key, schedule in (
+        ("stores", "backupSchedule", "17 12 * * MON-FRI"),
+        ("secrets", "rotationSchedule", "47 12 * * MON-FRI"),
+    ):
+        with pytest.raises(SettingsError) as error:
+            Settings.from_config("dev", config(nightSchedule=night, **moved))
+        assert str(error.value).startswith(f"pyairtable:{section}.{key}: must be a time at which nodes run")
+        moved[section] = {key: schedule}
+    assert Settings.from_config("dev", config(nightSchedule=night, **moved)).night_schedule
 
 
 @pytest.mark.parametrize("key", SECRETS)
@@ -462,7 +532,7 @@ def test_every_environment_gives_the_same_settings_a_default(environment: Enviro
 def test_the_schema_of_the_project_says_of_just_the_secrets_that_they_are_set_as_such() -> None:
     secret = {key for key, field in settings_by_key().items() if SecretStr in get_args(field.annotation)}
     told = {key for key, entry in schema().items() if f"pulumi config set --secret {key}" in entry["description"]}
-    assert told == secret
+    assert told == secret == {*SECRET_SETTINGS} == {*SECRETS}
 
 
 def test_the_defaults_of_the_schema_are_those_of_the_settings() -> None:

@@ -15,6 +15,7 @@ from tests.unit.graph import AWS_PROVIDER, Node, fullest, platform
 PHASE_OF_TOP = {
     "pyairtable:cost_foundation:CostFoundation": Phase.COST_FOUNDATION,
     "pyairtable:compute:Compute": Phase.COMPUTE,
+    "pyairtable:secrets:ManagedSecrets": Phase.SECRETS,
 }
 OWN_TAGS = {"Name", "Phase", "PublicAddress"}
 """Tags that a resource may have of its own: what its console shows it as, its phase, and what the estimate reads."""
@@ -84,6 +85,7 @@ def test_most_types_of_the_program_are_taggable() -> None:
         "MetricAlarm",
         "Repository",
         "Role",
+        "Secret",
         "Topic",
     }
 
