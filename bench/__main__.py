@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.credentials import ROTATE_LIMIT, UPDATE_LIMIT, credentials
+
 RESULTS = Path(__file__).parent / "results.json"
 ROUNDS = 7
 PREVIEW_LIMIT = 1.3
@@ -28,7 +30,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pyairtable-bench-") as folder:
         sandbox = [sys.executable, "-m", "sandbox", "--state-dir", folder]
         try:
-            measured = {"preview": preview(folder), "start": start(sandbox), "services": services(sandbox)}
+            measured = {
+                "preview": preview(folder),
+                "start": start(sandbox),
+                "services": services(sandbox),
+                "credentials": credentials(sandbox, Path(folder)),
+            }
         finally:
             run([*sandbox, "stop"])
     results = {
@@ -39,7 +46,12 @@ def main() -> int:
     }
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
-    kept = measured["preview"]["ratio"] <= PREVIEW_LIMIT and measured["services"]["linearity"] <= LINEARITY_LIMIT
+    kept = (
+        measured["preview"]["ratio"] <= PREVIEW_LIMIT
+        and measured["services"]["linearity"] <= LINEARITY_LIMIT
+        and measured["credentials"]["update_secret_longest"] <= UPDATE_LIMIT
+        and measured["credentials"]["runbook_rotate_longest"] <= ROTATE_LIMIT
+    )
     return 0 if kept else 1
 
 

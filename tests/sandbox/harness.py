@@ -1,6 +1,8 @@
 """A stack deployed into a sandbox with a control plane, and questions to its API server."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -34,6 +36,20 @@ class Cluster(Sandbox):
         done = self.run("up", "--stack", self.stack, "--phase", str(phase), *arguments, expect=expect)
         self.printed.append(done.stdout + done.stderr)
         return self.printed[-1]
+
+    def runbook(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Do what the operator's command line says to this stack."""
+        where = ["--stack", self.stack, "--sandbox", "--state-dir", str(self.state)]
+        done = subprocess.run(
+            [sys.executable, "-m", "runbook", *arguments, *where],
+            cwd=self.checkout,
+            capture_output=True,
+            text=True,
+            timeout=self.timeout_seconds,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stderr}"
+        return done
 
     def kubectl(self, arguments: str) -> str:
         """What kubectl prints, warnings included."""
@@ -133,6 +149,47 @@ class Cluster(Sandbox):
             ],
             "target groups": [t["TargetGroupName"] for t in self.aws("elbv2").describe_target_groups()["TargetGroups"]],
             "balancers": [b["LoadBalancerName"] for b in self.aws("elbv2").describe_load_balancers()["LoadBalancers"]],
+        }
+        return {kind: items for kind, items in listed.items() if items}
+
+    def secrets_left(self) -> dict[str, list[str]]:
+        """What is left of what only phase 3 uses, in the emulator and in the cluster; empty when it is nothing."""
+        listed: dict[str, list[str]] = {
+            "secrets": [
+                secret["Name"]
+                for secret in self.aws("secretsmanager").list_secrets(IncludePlannedDeletion=True)["SecretList"]
+            ],
+            "keys": [
+                alias["AliasName"]
+                for alias in self.aws("kms").list_aliases()["Aliases"]
+                if alias["AliasName"].endswith(f"{self.stack}-secrets")
+            ],
+            "roles": [
+                role["RoleName"]
+                for role in self.aws("iam").list_roles()["Roles"]
+                if role["RoleName"].endswith(("external-secrets", "rotation"))
+            ],
+            "alarms": [
+                alarm["AlarmName"]
+                for alarm in self.aws("cloudwatch").describe_alarms()["MetricAlarms"]
+                if "password" in alarm["AlarmName"]
+            ],
+            "namespaces": [
+                name_of(namespace)
+                for namespace in self.api.list("v1", "Namespace")
+                if name_of(namespace).startswith("external-secrets")
+            ],
+            "definitions": [
+                name_of(definition)
+                for definition in self.api.list("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+                if "external-secrets" in name_of(definition)
+            ],
+            "workloads": [
+                name_of(workload)
+                for api_version, kind in (("apps/v1", "Deployment"), ("batch/v1", "CronJob"))
+                for workload in self.api.list(api_version, kind, namespace="pyairtable")
+                if name_of(workload) in ("secret-restarter", "database-rotation")
+            ],
         }
         return {kind: items for kind, items in listed.items() if items}
 

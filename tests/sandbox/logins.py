@@ -1,0 +1,79 @@
+"""A client that logs in to PostgreSQL again and again, each time with what the Secret holds at that moment."""
+
+import base64
+import threading
+import time
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+import psycopg
+
+from tests.sandbox.harness import Cluster
+
+LOGINS_A_SECOND = 50
+"""As many as the machine has room for, at most these."""
+CLIENTS = 4
+
+
+class Value(str):
+    """A secret that a failing test does not print."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "[secret]" if self else "''"
+
+
+def credentials(cluster: Cluster, secret: str = "database-credentials") -> dict[str, str]:  # noqa: S107 - a name
+    """What a Secret of the namespace holds."""
+    found = cluster.api.get("v1", "Secret", secret, "pyairtable")
+    assert found, f"the Secret {secret} is gone"
+    return {key: Value(base64.b64decode(value).decode()) for key, value in found["data"].items()}
+
+
+def log_in(login: dict[str, str], port: int) -> str:
+    """Open a connection with a login, and say as whom the database knows it."""
+    with psycopg.connect(
+        host="127.0.0.1",
+        port=port,
+        dbname="pyairtable",
+        user=login["username"],
+        password=login["password"],
+        connect_timeout=5,
+    ) as connection:
+        (found,) = connection.execute("SELECT session_user").fetchone() or ("nobody",)
+        return str(found)
+
+
+class Logins:
+    """Logs in at a steady rate until it is left; counts what succeeds and keeps what fails."""
+
+    def __init__(self, cluster: Cluster, port: int) -> None:
+        self._cluster, self._port = cluster, port
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(CLIENTS)]
+        self.succeeded: Counter[str] = Counter()
+        self.failed: list[str] = []
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _run(self) -> None:
+        following = time.monotonic()
+        while not self._over.is_set():
+            try:
+                self.succeeded[log_in(credentials(self._cluster), self._port)] += 1
+            except psycopg.Error as error:
+                self.failed.append(str(error))
+            following = max(following + CLIENTS / LOGINS_A_SECOND, time.monotonic())
+            time.sleep(following - time.monotonic() if following > time.monotonic() else 0)
