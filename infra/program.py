@@ -72,10 +72,10 @@ class Platform:
                 outputs["cluster_name"] = compute.cluster_name
                 outputs["kubeconfig"] = compute.kubeconfig
 
-        if settings.protect and settings.phase < Phase.COMPUTE:
+        if settings.protect and settings.phase < Phase.SECRETS:
             # What was there before is not known here; the engine's own advice would leave half of it behind.
             pulumi.log.info(
-                "if this stack was at phase 2 or above, what it protects does not go: first set "
+                "if this stack was at a higher phase, what it protects does not go: first set "
                 'pyairtable:protect: "false" and run pulumi up at that phase, rather than pulumi state unprotect'
             )
         monthly_cost = estimate(recorder.resources, stacks_per_account=settings.cost.stacks_per_account)

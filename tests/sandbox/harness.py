@@ -15,7 +15,7 @@ from sandbox.checkout import ROOT
 from sandbox.control_plane import ControlPlanes
 from sandbox.kubernetes_api import KubernetesApi, Manifest
 from sandbox.state import State
-from tests.program.harness import Sandbox
+from tests.program.harness import Sandbox, Step
 
 WAIT_SECONDS = 120
 
@@ -28,12 +28,15 @@ class Cluster(Sandbox):
     def __init__(self, checkout: Path, state: Path, stack: str) -> None:
         super().__init__(checkout, state)
         self.stack = stack
+        self.phase = 0
+        """Where the last up has taken it."""
         self.printed: list[str] = []
         """What each up has said."""
 
     def up(self, phase: int, *arguments: str, expect: int = 0) -> str:
         """Deploy the stack at a phase; what was printed."""
         done = self.run("up", "--stack", self.stack, "--phase", str(phase), *arguments, expect=expect)
+        self.phase = phase
         self.printed.append(done.stdout + done.stderr)
         return self.printed[-1]
 
@@ -50,6 +53,11 @@ class Cluster(Sandbox):
         )
         assert not check or done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stderr}"
         return done
+
+    def changes(self, phase: int | None = None) -> set[Step]:
+        """What an up would do, at this phase or another; what it only reads is no change."""
+        planned = self.plan("--stack", self.stack, "--phase", str(self.phase if phase is None else phase))
+        return {step for step in planned if step.operation not in ("read", "discard")}
 
     def kubectl(self, arguments: str) -> str:
         """What kubectl prints, warnings included."""

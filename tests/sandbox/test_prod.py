@@ -1,4 +1,4 @@
-"""The prod stack, from nothing to phase 2 in one up: edge, protection, and the way back from both."""
+"""The prod stack, from nothing to phase 3 in one up: edge, protection, and the way back from both."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ DRAIN_SECONDS = 60
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The stack, deployed."""
     with running("prod", tmp_path_factory.mktemp("state")) as made:
-        made.up(2)
+        made.up(3)
         yield made
 
 
@@ -46,10 +46,20 @@ def test_lowering_the_phase_is_refused_in_the_preview_with_what_is_protected_and
     done = cluster.run("up", "--stack", "prod", "--phase", "1", expect=1)
     said = done.stdout + done.stderr
     # The engine stops at the first ones that it meets, whichever they are.
-    assert re.search(r'::compute-(stores|cluster)-[a-z-]+" cannot be deleted\s+because it is protected', said), said
+    assert re.search(
+        r'::(compute-(stores|cluster)|secrets-aws)-[a-z-]+" cannot be deleted\s+because it is protected', said
+    ), said
     assert 'first set pyairtable:protect: "false" and run pulumi up' in said
     assert cluster.states() == before
     assert cluster.not_running() == []
+
+
+def test_the_secrets_are_protected_too(cluster: Cluster) -> None:
+    before = cluster.states()
+    done = cluster.run("up", "--stack", "prod", "--phase", "2", expect=1)
+    assert re.search(r'::secrets-aws-[a-z-]+" cannot be deleted\s+because it is protected', done.stdout + done.stderr)
+    assert 'first set pyairtable:protect: "false" and run pulumi up' in done.stdout + done.stderr
+    assert cluster.states() == before
 
 
 @pytest.mark.parametrize("capacity", ["SPOT", "ON_DEMAND"])
@@ -67,7 +77,12 @@ def test_an_interrupted_node_leaves_no_service_without_a_replica(cluster: Cluste
 
 def test_what_was_unprotected_on_purpose_can_go_and_leaves_nothing(cluster: Cluster) -> None:
     cluster.override("protect", "false")
+    cluster.up(3)
+    assert {step.operation for step in cluster.changes(2)} == {"delete"}
     cluster.up(2)
-    assert {step.operation for step in cluster.plan("--stack", "prod", "--phase", "1")} == {"delete"}
+    assert cluster.secrets_left() == {}
+    cluster.up(3)  # the names are free again
+    assert cluster.changes() == set()
+    assert {step.operation for step in cluster.changes(1)} == {"delete"}
     cluster.up(1)
     assert cluster.compute_left() == {}

@@ -1,4 +1,4 @@
-"""The staging stack, from nothing to phase 2 in one up."""
+"""The staging stack, from nothing to phase 3 in one up."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from tests.sandbox.harness import Cluster, running
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The stack, deployed."""
     with running("staging", tmp_path_factory.mktemp("state")) as made:
-        made.up(2)
+        made.up(3)
         yield made
 
 
