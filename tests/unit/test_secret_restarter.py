@@ -56,7 +56,7 @@ def allowed(graph: Graph) -> set[tuple[str, str, str]]:
         for rule in graph.object("Role", APP).inputs["rules"]
         for kind in rule["resources"]
         for verb in rule["verbs"]
-        for name in rule.get("resourceNames", ["*"])
+        for name in rule.get("resourceNames") or ["*"]  # an empty list is all of them, too
     }
 
 
