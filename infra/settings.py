@@ -217,8 +217,9 @@ class Settings(Section):
     def _backups_run_while_nodes_do(self) -> "Settings":
         schedules = {
             "stores.backupSchedule": (self.stores.backup_schedule, NIGHTLY, "17 12 * * MON-FRI"),
-            "secrets.rotationSchedule": (self.secrets.rotation_schedule, ROTATED, "47 12 * * MON-FRI"),
         }
+        if self.phase >= Phase.SECRETS:
+            schedules["secrets.rotationSchedule"] = (self.secrets.rotation_schedule, ROTATED, "47 12 * * MON-FRI")
         for key, (schedule, nightly, example) in schedules.items():
             if self.night_schedule and schedule == nightly:
                 raise ValueError(

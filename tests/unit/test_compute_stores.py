@@ -499,6 +499,17 @@ class TestLoginKeepersScript:
         assert refused.endswith("nothing is changed; name one of them")
         assert last == "the login admin_2 is now as the Secret has it"
 
+    def test_an_empty_value_changes_nothing_since_nobody_could_log_in_with_it(self, keeper: LoginKeeper) -> None:
+        with keeper.running() as process:
+            keeper.wait(["admin"])
+            keeper.set("admin", "")
+            keeper.wait(["admin"])
+            process.terminate()
+            said, _ = process.communicate()
+        assert said.splitlines()[1:] == [
+            "the Secret lacks a value: nothing is changed, and the last login goes on working; put both values back"
+        ]
+
     def test_it_ends_at_once_when_the_pod_is_stopped(self, keeper: LoginKeeper) -> None:
         with keeper.running() as process:
             keeper.wait(["admin"])

@@ -8,9 +8,11 @@ import signal
 import ssl
 import threading
 import time
+import urllib.error
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -252,6 +254,9 @@ class FakeCluster:
         self.objects: dict[str, Manifest] = {}
         self.patched: list[tuple[str, Mapping[str, Any]]] = []
         self.stuck: set[str] = set()
+        self.foreign: set[str] = set()
+        """Workloads that the role does not name."""
+        self.refusal = 403
         self.rolling: dict[str, int] = {}
         self.most_rolling = 0
         self.order: list[str] = []
@@ -273,6 +278,8 @@ class FakeCluster:
         return copy.deepcopy(self.objects.get(path))
 
     def patch(self, path: str, change: Mapping[str, Any]) -> None:
+        if path.rpartition("/")[2] in self.foreign:
+            raise urllib.error.HTTPError(path, self.refusal, "no", Message(), None)
         self.patched.append((path, change))
         merge(self.objects[path], change)
         if "template" in change.get("spec", {}):
@@ -470,6 +477,24 @@ class TestChange:
         assert "api-gateway: restarting, since api-keys or redis-credentials has changed" in said
         assert "hush-hush" not in said
         assert base64.b64encode(b"hush-hush").decode() not in said
+
+    def test_one_that_it_may_not_restart_is_said_once_and_does_not_keep_it_from_the_others(
+        self, settled: FakeCluster, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settled.foreign = {"api-gateway"}
+        settled.change("api-keys", api_key="two")
+        restarter = of(settled)
+        restarter.reconcile()
+        restarter.reconcile()
+        assert settled.restarted == ["deployments/auth-service"]
+        told = "api-gateway: is none of those that may be restarted here; restart it by hand"
+        assert capsys.readouterr().out.splitlines().count(told) == 1
+
+    def test_another_refusal_is_an_error(self, settled: FakeCluster) -> None:
+        settled.foreign, settled.refusal = {"api-gateway"}, 500
+        settled.change("api-keys", api_key="two")
+        with pytest.raises(urllib.error.HTTPError):
+            of(settled).reconcile()
 
     def test_a_new_service_is_noted_and_not_restarted(self, settled: FakeCluster) -> None:
         settled.change("api-keys", api_key="two")

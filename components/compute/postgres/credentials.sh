@@ -9,12 +9,17 @@ while :; do
   now=$(digest)
   if [ "$now" != "$applied" ] && pg_isready --quiet; then
     username=$(cat "$CREDENTIALS/username")
+    [ -s "$CREDENTIALS/password" ] || username=
     case $username in
       admin | admin_2)
         if psql --no-psqlrc --file="$ROLES"; then
           applied=$now
           echo "the login $username is now as the Secret has it"
         fi
+        ;;
+      '')
+        applied=$now
+        echo "the Secret lacks a value: nothing is changed, and the last login goes on working; put both values back" >&2
         ;;
       *)
         applied=$now

@@ -45,6 +45,9 @@ BEGIN
     RAISE EXCEPTION 'the last rotation has not arrived here yet: % was applied last, and % is in use', applied, used;
   END IF;
   username := CASE used WHEN 'admin' THEN 'admin_2' ELSE 'admin' END;
+  IF EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.usename = username) THEN
+    RAISE EXCEPTION 'somebody is still logged in as %, which this rotation would take away: restart them first', username;
+  END IF;
   -- 244 bits from the generator that PostgreSQL draws its own secrets from.
   password := replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
   EXECUTE format('ALTER ROLE %I PASSWORD %L', username, password);

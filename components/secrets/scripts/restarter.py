@@ -74,6 +74,7 @@ class Restarter:
         self._core, self._apps = (f"{api}/namespaces/{namespace}" for api in ("/api/v1", "/apis/apps/v1"))
         self._secrets = secrets
         self._nudged = nudged
+        self._foreign: set[str] = set()
 
     def reconcile(self) -> None:
         """Restart what runs with another Secret than there is, and wait for each before the next."""
@@ -86,7 +87,7 @@ class Restarter:
                 read = secrets_of(workload) & {*self._secrets}
                 if read and read <= secrets.keys():  # while one is missing, a new pod could not start
                     path = f"{self._apps}/{kind}/{workload['metadata']['name']}"
-                    self._bring_up_to_date(path, workload, {name: secrets[name] for name in read})
+                    self._bring_up_to_date_if_allowed(path, workload, {name: secrets[name] for name in read})
 
     def _secret(self, name: str) -> str:
         return f"{self._core}/secrets/{name}"
@@ -97,6 +98,17 @@ class Restarter:
         found = self._cluster.get(path)
         if found and annotations(found).get(NOTE) != wanted:
             self._cluster.patch(path, {"metadata": {"annotations": {NOTE: wanted}}})
+
+    def _bring_up_to_date_if_allowed(self, path: str, workload: Object, read: Mapping[str, Object]) -> None:
+        """One that somebody has made by hand is not this one's to restart, and must not keep it from the others."""
+        try:
+            self._bring_up_to_date(path, workload, read)
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.FORBIDDEN:
+                raise
+            if path not in self._foreign:
+                self._foreign.add(path)
+                say(f"{path.rpartition('/')[2]}: is none of those that may be restarted here; restart it by hand")
 
     def _bring_up_to_date(self, path: str, workload: Object, read: Mapping[str, Object]) -> None:
         wanted, noted = digest(read), annotations(workload).get(NOTE)
