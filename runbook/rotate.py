@@ -48,6 +48,8 @@ GENERATED: Final = {REDIS.name: ("password",), API_KEYS.name: ("jwt_secret", "ap
 """What this makes up; PostgreSQL makes up its own."""
 LENGTH: Final = 32
 ALPHABET: Final = string.ascii_letters + string.digits
+APPLIED_SECONDS: Final = 150.0
+"""A kubelet takes up to two minutes to bring a changed Secret into a pod."""
 SYNC_SECONDS: Final = 60.0
 RESTARTER: Final = "secret-restarter"
 SCHEDULED: Final = "database-rotation"
@@ -322,7 +324,7 @@ class Rotation:
             applied = self._ask_postgres(f"looking into {POD}", "SELECT username FROM credentials.applied;")
             return "" if applied == username else f"{POD} still goes by {applied}; see its container `credentials`"
 
-        wait(look, seconds=min(SYNC_SECONDS, self._timeout), pause=1, lease=lease, steps=self._steps)
+        wait(look, seconds=min(APPLIED_SECONDS, self._timeout), pause=1, lease=lease, steps=self._steps)
 
     def _readers(self, objects: Objects) -> dict[str, Manifest]:
         """What reads the secret, by name."""

@@ -88,16 +88,17 @@ class ManagedSecrets(pulumi.ComponentResource):
             ),
             in_cluster(),
         )
-        # Before the bindings, and going after them: without the operator an ExternalSecret could not be taken away.
-        bindings = SecretBindings(
-            f"{name}-bindings",
-            SecretBindingsArgs(region=args.region, paths=secrets.paths, refresh_seconds=args.refresh_seconds),
-            in_cluster(*secrets.ready, *operator.ready),
-        )
-        SecretRestarter(
+        # Before the bindings, so that it has seen what the pods started with when these bring something new.
+        restarter = SecretRestarter(
             f"{name}-restarter",
             SecretRestarterArgs(vpc_cidr=args.vpc_cidr, deployments=args.deployments, stateful_sets=args.stateful_sets),
             in_cluster(),
+        )
+        # The operator before the bindings, and going after them: without it an ExternalSecret could not be taken away.
+        bindings = SecretBindings(
+            f"{name}-bindings",
+            SecretBindingsArgs(region=args.region, paths=secrets.paths, refresh_seconds=args.refresh_seconds),
+            in_cluster(*secrets.ready, *operator.ready, restarter),
         )
         DatabaseRotation(
             f"{name}-rotation",

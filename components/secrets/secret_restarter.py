@@ -24,6 +24,8 @@ APP = "secret-restarter"
 SECRETS = (DATABASE_SECRET, REDIS_SECRET, API_KEYS_SECRET)
 IMAGE = "public.ecr.aws/docker/library/python:3.13.9-slim"
 USER_ID = 10001
+MIN_READY_SECONDS = 5
+"""By then it has looked at every workload once."""
 RESTARTER_CPU_MILLIS = 10
 RESTARTER_MEMORY_MIB = 48
 SCRIPT = Path(__file__).parent / "scripts" / "restarter.py"
@@ -73,6 +75,7 @@ class SecretRestarter(pulumi.ComponentResource):
             metadata=metadata(APP, app=APP),
             spec={
                 "replicas": 1,
+                "min_ready_seconds": MIN_READY_SECONDS,
                 "selector": {"match_labels": {"app": APP}},
                 "strategy": {"type": "Recreate"},  # two at a time would restart twice
                 "revision_history_limit": 1,

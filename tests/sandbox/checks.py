@@ -24,7 +24,7 @@ WAIVED = {
     # Tags never move here, and a pod has to start while the registry is away: that is what interruptions look like.
     "container-image-pull-policy": ("*",),
     # The official images own their files as user 999.
-    "container-security-context-user-group-id": ("postgres", "redis", "postgres-backup"),
+    "container-security-context-user-group-id": ("postgres", "redis", "postgres-backup", "database-rotation"),
     # One replica, which nobody calls by its own name: the Service keeps an address while the pod moves.
     "statefulset-has-servicename": ("postgres", "redis"),
 }

@@ -51,6 +51,7 @@ class Cluster(Sandbox):
             timeout=self.timeout_seconds,
             check=False,
         )
+        self.printed.append(done.stdout + done.stderr)
         assert not check or done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stderr}"
         return done
 

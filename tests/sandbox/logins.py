@@ -4,6 +4,7 @@ import base64
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,7 @@ from tests.sandbox.harness import Cluster
 LOGINS_A_SECOND = 50
 """As many as the machine has room for, at most these."""
 CLIENTS = 4
+NOT_SECRET = ("username", "host", "port", "database")
 
 
 class Value(str):
@@ -25,11 +27,21 @@ class Value(str):
         return "[secret]" if self else "''"
 
 
+SEEN: set[str] = set()
+"""Every secret value that the tests have come across."""
+
+
+def hidden(values: Mapping[str, str]) -> dict[str, str]:
+    """Values that a failing test does not print; what is secret among them is remembered."""
+    SEEN.update(value for key, value in values.items() if key not in NOT_SECRET and value)
+    return {key: Value(value) for key, value in values.items()}
+
+
 def credentials(cluster: Cluster, secret: str = "database-credentials") -> dict[str, str]:  # noqa: S107 - a name
     """What a Secret of the namespace holds."""
     found = cluster.api.get("v1", "Secret", secret, "pyairtable")
     assert found, f"the Secret {secret} is gone"
-    return {key: Value(base64.b64decode(value).decode()) for key, value in found["data"].items()}
+    return hidden({key: base64.b64decode(value).decode() for key, value in found["data"].items()})
 
 
 def log_in(login: dict[str, str], port: int) -> str:

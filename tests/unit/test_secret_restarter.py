@@ -206,10 +206,13 @@ POSTGRES = f"{CORE}/pods/postgres-0"
 Manifest = dict[str, Any]
 
 
+KEYS = {"api-keys": "api_key"}
+
+
 def workload(name: str, *secrets: str, replicas: int = 1) -> Manifest:
     """A Deployment or StatefulSet whose environment comes from Secrets, rolled out."""
     env = [
-        {"name": f"V{number}", "valueFrom": {"secretKeyRef": {"name": secret, "key": "password"}}}
+        {"name": f"V{number}", "valueFrom": {"secretKeyRef": {"name": secret, "key": KEYS.get(secret, "password")}}}
         for number, secret in enumerate(secrets)
     ]
     plain = {"name": "PORT", "value": "8080"}
@@ -583,6 +586,27 @@ class TestMissingSecret:
         settled.objects.pop(f"{CORE}/secrets/database-credentials")
         of(settled).reconcile()
         assert settled.patched == []
+
+    def test_neither_is_who_needs_a_value_that_is_empty_or_gone(self, settled: FakeCluster) -> None:
+        settled.change("redis-credentials", password="")
+        of(settled).reconcile()
+        assert settled.restarted == []
+        del settled.objects[f"{CORE}/secrets/redis-credentials"]["data"]["password"]
+        of(settled).reconcile()
+        assert settled.restarted == []
+
+    def test_a_value_that_is_optional_may_be_empty(self, settled: FakeCluster) -> None:
+        (variable,) = (
+            variable
+            for variable in settled.objects[f"{API}/deployments/auth-service"]["spec"]["template"]["spec"][
+                "containers"
+            ][0]["env"]
+            if variable.get("valueFrom", {}).get("secretKeyRef", {}).get("name") == "api-keys"
+        )
+        variable["valueFrom"]["secretKeyRef"] |= {"key": "airtable_token", "optional": True}
+        settled.change("api-keys", jwt_secret="two")  # noqa: S106
+        of(settled).reconcile()
+        assert "deployments/auth-service" in settled.restarted
 
     def test_the_others_go_on(self, settled: FakeCluster) -> None:
         settled.objects.pop(f"{CORE}/secrets/database-credentials")

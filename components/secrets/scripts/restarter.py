@@ -85,7 +85,8 @@ class Restarter:
         for kind in KINDS:
             for workload in (self._cluster.get(f"{self._apps}/{kind}") or {}).get("items", ()):
                 read = secrets_of(workload) & {*self._secrets}
-                if read and read <= secrets.keys():  # while one is missing, a new pod could not start
+                # While a Secret is missing, or a value in it, new pods could not do without what the old ones have.
+                if read and read <= secrets.keys() and has_all(workload, secrets):
                     path = f"{self._apps}/{kind}/{workload['metadata']['name']}"
                     self._bring_up_to_date_if_allowed(path, workload, {name: secrets[name] for name in read})
 
@@ -149,6 +150,21 @@ def secrets_of(workload: Object) -> set[str]:
 
     pod = workload["spec"]["template"]["spec"]
     return {*named(pod["containers"]), *named(pod.get("initContainers") or [])}
+
+
+def has_all(workload: Object, secrets: Mapping[str, Object]) -> bool:
+    """Whether each value is there that a workload's containers ask these Secrets for, and that is not optional."""
+    pod = workload["spec"]["template"]["spec"]
+    references = [
+        (variable.get("valueFrom") or {}).get("secretKeyRef")
+        for container in (*pod["containers"], *(pod.get("initContainers") or []))
+        for variable in container.get("env") or ()
+    ]
+    return all(
+        (secrets[reference["name"]].get("data") or {}).get(reference["key"])
+        for reference in references
+        if reference and reference["name"] in secrets and not reference.get("optional")
+    )
 
 
 def digest(secrets: Mapping[str, Object]) -> str:

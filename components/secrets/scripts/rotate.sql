@@ -19,6 +19,12 @@ SELECT (:'answer'::jsonb ->> 'SecretString')::jsonb AS current,
        round(extract(epoch FROM now() - (:'answer'::jsonb ->> 'CreatedDate')::timestamptz) / 86400) AS age \gset
 SELECT :age >= :days AS due, :'current'::jsonb ->> 'username' AS username \gset
 
+-- Without a report the alarm goes off: a rotation that does not arrive is one that failed.
+SELECT :'username' <> session_user AS late \gset
+\if :late
+  DO $$ BEGIN RAISE EXCEPTION 'the last rotation has not arrived in the cluster: see runbook secrets'; END $$;
+\endif
+
 \if :due
   \set age 0
   -- By itself: where it fails, the server's log has its statement, and that names the login alone.
