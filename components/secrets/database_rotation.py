@@ -9,6 +9,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
+from components.secrets.key_use import use_key
 from components.secrets.tags import TAGS
 from components.shared.manifests import (
     CONTAINER_SECURITY,
@@ -79,12 +80,9 @@ class DatabaseRotation(pulumi.ComponentResource):
     login that works and the secret names it.
     """
 
-    app: str
-
     def __init__(self, name: str, args: DatabaseRotationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("pyairtable:secrets:DatabaseRotation", name, None, opts)
         self._name, self._args, self._child = name, args, pulumi.ResourceOptions(parent=self)
-        self.app = APP
         self._cron_job()
         aws.cloudwatch.MetricAlarm(
             f"{name}-overdue",
@@ -173,8 +171,7 @@ class DatabaseRotation(pulumi.ComponentResource):
             ),
         ]
         if args.key_arn is not None:
-            through = {"StringEquals": {"kms:ViaService": f"secretsmanager.{args.region}.amazonaws.com"}}
-            statements.append(allow("UseItsKey", ["kms:Decrypt", "kms:GenerateDataKey"], args.key_arn, through))
+            statements.append(use_key("UseItsKey", ["kms:Decrypt", "kms:GenerateDataKey"], args.key_arn, args.region))
         role = PodRole(
             f"{self._name}-role",
             names=args.names,

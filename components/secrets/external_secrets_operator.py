@@ -6,6 +6,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
+from components.secrets.key_use import use_key
 from components.secrets.tags import TAGS
 from components.shared.manifests import NAMESPACE, pod_security_labels
 from components.shared.pod_role import PodRole
@@ -113,8 +114,7 @@ class ExternalSecretsOperator(pulumi.ComponentResource):
         own = f"arn:aws:secretsmanager:{args.region}:{args.account_id}:secret:{PROJECT}/{args.names.stack}/*"
         statements = [allow("ReadOwnSecrets", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], own)]
         if args.key_arn is not None:
-            through = {"StringEquals": {"kms:ViaService": f"secretsmanager.{args.region}.amazonaws.com"}}
-            statements.append(allow("DecryptThem", ["kms:Decrypt"], args.key_arn, through))
+            statements.append(use_key("DecryptThem", ["kms:Decrypt"], args.key_arn, args.region))
         role = PodRole(
             f"{name}-role",
             names=args.names,
