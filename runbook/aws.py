@@ -1,15 +1,12 @@
 """Secrets Manager of one stack's account; botocore alone, since boto3 takes as long again to load."""
 
 import os
-import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from runbook.errors import RunbookError
-
-T = TypeVar("T")
 
 NOTHING_OF_THE_USERS = {
     "profile": (None, None, None, None),
@@ -52,7 +49,7 @@ class SecretsManager:
     """
 
     def __init__(self, access: Access) -> None:
-        import botocore.session  # takes a third of a second: in a thread, see Later
+        import botocore.session  # takes a third of a second: in a thread, see runbook.later
         from botocore.config import Config
 
         session = botocore.session.Session(session_vars=NOTHING_OF_THE_USERS if access.endpoint else None)
@@ -107,30 +104,6 @@ def connected(access: Access) -> SecretsManager:
     manager = SecretsManager(access)
     manager.check_account()
     return manager
-
-
-class Later(Generic[T]):
-    """Something that is made in a thread while other things are done; a command that fails does not wait for it."""
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._made: list[T] = []
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def get(self) -> T:
-        """What has been made, or the error of making it."""
-        self._thread.join()
-        if self._error:
-            raise self._error
-        return self._made[0]
-
-    def _run(self) -> None:
-        try:
-            self._made.append(self._make())
-        except Exception as error:  # noqa: BLE001 — raised where it is waited for
-            self._error = error
 
 
 @contextmanager

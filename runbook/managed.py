@@ -14,7 +14,7 @@ from infra.naming import PROJECT
 from runbook.errors import RunbookError
 from runbook.kubectl import Kubectl, Manifest, Objects
 
-WORKLOADS: Final = ("deployments.apps", "statefulsets.apps")
+WORKLOADS: Final = ("deployment", "statefulset")
 SECONDS_LATE: Final = 60
 """How long after it is due a refresh may be missing: clocks differ, and a busy controller takes its time."""
 DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")

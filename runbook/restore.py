@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from components.shared.stores import CONNECTIONS
-from runbook.aws import AwsError, Later, SecretsManager, connected
+from runbook.aws import AwsError, SecretsManager, connected
 from runbook.errors import RunbookError, leaving
 from runbook.kubectl import Objects
+from runbook.later import Later
 from runbook.lease import Lease
 from runbook.managed import Managed, Readiness, force_sync, need, properties, stored, values
 from runbook.rotate import the_lease

@@ -19,9 +19,10 @@ from typing import Any, Final
 
 from components.shared.stores import CONNECTIONS, DATABASE_NAME
 from runbook import restarter
-from runbook.aws import AwsError, Later, SecretsManager, connected
+from runbook.aws import AwsError, SecretsManager, connected
 from runbook.errors import RunbookError, leaving
 from runbook.kubectl import Kubectl, KubectlError, Manifest, Objects
+from runbook.later import Later
 from runbook.lease import Lease
 from runbook.managed import (
     API_KEYS,
@@ -185,7 +186,7 @@ class Rotation:
     def _guard(self, connecting: Later[SecretsManager]) -> _Seen:
         external_secret = f"externalsecret/{self._managed.external_secret}"
         objects = self._kubectl.read(
-            [external_secret, f"configmap/{CONNECTIONS}", *secrets_of_all()], [*WORKLOADS, "jobs.batch"]
+            [external_secret, f"configmap/{CONNECTIONS}", *secrets_of_all()], [*WORKLOADS, "job"]
         )
         binding = need(objects, external_secret)
         readiness = Readiness.of(binding)

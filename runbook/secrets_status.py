@@ -52,7 +52,7 @@ class Status:
 def statuses(kubectl: Kubectl) -> list[Status]:
     """How each of the three is."""
     names = [name for m in MANAGED.values() for name in (f"externalsecret/{m.external_secret}", f"secret/{m.secret}")]
-    objects = kubectl.read(names, [*WORKLOADS, "cronjobs.batch", "events"])
+    objects = kubectl.read(names, [*WORKLOADS, "cronjob", "event"])
     return [_status(managed, objects) for managed in MANAGED.values()]
 
 

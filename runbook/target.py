@@ -84,7 +84,7 @@ def opened(stack: str, *, sandbox: bool, state_dir: Path | None = None, least: P
         yield Target(
             stack=stack,
             in_sandbox=sandbox,
-            kubectl=Kubectl(file, NAMESPACE, deployed.variables),
+            kubectl=cleanup.enter_context(Kubectl(file, NAMESPACE, deployed.variables)),
             access=Access(
                 account_id=str(deployed.outputs["account_id"]),
                 # As deployed; the config may say something else by now.

@@ -1,15 +1,20 @@
 """A world for the runbook's commands: a cluster and a Secrets Manager kept in one JSON file.
 
-`kubectl` is a script at the head of PATH that plays the cluster, External Secrets and secret-restarter included.
+`kubectl` is a script at the head of PATH. Its proxy is a link to the socket of this process's own API server, which
+plays the cluster, External Secrets and secret-restarter included.
 """
 
 import base64
+import itertools
 import json
+import shutil
 import sys
+import tempfile
+import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,8 +23,9 @@ from infra.phases import Phase
 from runbook import restarter
 from runbook.aws import Access, AwsError, Value
 from runbook.cli import main
-from runbook.kubectl import Kubectl
+from runbook.kubectl import PLURALS, Kubectl
 from runbook.target import Target
+from tests.unit import socket_api
 
 OLD = {
     "database": {"username": "admin", "password": "old-database-password"},
@@ -40,111 +46,40 @@ CONNECTIONS = {
 READERS = {"auth-service": ("database", "redis", "api-keys"), "user-service": ("database",)}
 
 KUBECTL = """\
-import base64, fcntl, importlib.machinery, json, os, re, sys, types
+import json, os, re, signal, sys
 
 WORLD = {world!r}
-arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--namespace")]
-verb, rest = arguments[0], arguments[1:]
-log = open(WORLD + ".calls", "a")
-fcntl.flock(log, fcntl.LOCK_EX)  # until this ends: two may run at a time
-log.write(json.dumps(sys.argv[1:]) + "\\n")
-log.flush()
+with open(WORLD + ".calls", "a") as log:
+    log.write(json.dumps(sys.argv[1:]) + "\\n")
+if sys.argv[1] == "proxy":
+    os.symlink({api!r}, sys.argv[2].partition("=")[2])
+    print("Starting to serve", flush=True)
+    signal.pause()
 with open(WORLD) as file:
     world = json.load(file)
-objects = world["objects"]
 
 
-def fail(text, code=1):
+def fail(text, code):
     sys.stderr.write(text + "\\n")
     sys.exit(code)
 
 
-def save():
-    with open(WORLD + ".partial", "w") as file:
-        json.dump(world, file)
-    os.replace(WORLD + ".partial", WORLD)
-
-
-def stored(manifest):
-    world["version"] += 1
-    manifest["metadata"]["resourceVersion"] = str(world["version"])
-    objects[manifest["kind"].lower() + "/" + manifest["metadata"]["name"]] = manifest
-    save()
-    print(json.dumps(manifest))
-
-
-def played(name):
-    return world["plays"].get(name, True)
-
-
-failure = world["fail"].get(verb)
-if failure and failure["after"] > 0:
-    failure["after"] -= 1
-    save()
-elif failure:
-    if failure["times"] > 0:
-        failure["times"] -= 1
-        if not failure["times"]:
-            del world["fail"][verb]
-        save()
-    fail(failure["stderr"], failure["code"])
-
-if verb == "get":
-    wanted = [argument for argument in rest if not argument.startswith("--")]
-    if "/" in wanted[0]:
-        items = [objects[name] for name in wanted if name in objects]
-    else:
-        kinds = [kind.partition(".")[0].rstrip("s") for kind in wanted[0].split(",")]
-        items = [item for name, item in objects.items() if name.partition("/")[0] in kinds]
-    if "/" in wanted[0] and len(wanted) == 1:
-        print(json.dumps(items[0]) if items else "")
-    else:
-        print(json.dumps({{"kind": "List", "items": items}}))
-elif verb in ("create", "replace"):
-    manifest = json.load(sys.stdin)
-    name = manifest["kind"].lower() + "/" + manifest["metadata"]["name"]
-    if verb == "create" and name in objects:
-        fail('Error from server (AlreadyExists): error when creating "STDIN": leases "x" already exists')
-    if verb == "replace" and objects[name]["metadata"]["resourceVersion"] != manifest["metadata"]["resourceVersion"]:
-        fail('Error from server (Conflict): error when replacing "STDIN": the object has been modified')
-    stored(manifest)
-elif verb == "delete":
-    options = json.load(sys.stdin)
-    name = "lease/" + rest[1].rpartition("/")[2]
-    if objects[name]["metadata"]["resourceVersion"] != options["preconditions"]["resourceVersion"]:
-        fail("Error from server (Conflict): Operation cannot be fulfilled")
-    del objects[name]
-    save()
-elif verb == "annotate":
-    binding = objects[rest[0]]
-    if played("sync"):
-        secret = objects["secret/" + binding["spec"]["target"]["name"]]
-        for entry in binding["spec"]["data"]:
-            value = json.loads(world["vault"][entry["remoteRef"]["key"]])[entry["remoteRef"]["property"]]
-            secret["data"][entry["secretKey"]] = base64.b64encode(value.encode()).decode()
-        binding["status"]["conditions"] = [{{"type": "Ready", "status": "True", "reason": "SecretSynced"}}]
-        if played("sidecar") and secret["metadata"]["name"] == "database-credentials":
-            world["applied"] = base64.b64decode(secret["data"]["username"]).decode()
-    if played("restart"):
-        script = types.ModuleType("restarter")
-        importlib.machinery.SourceFileLoader("restarter", world["script"]).exec_module(script)
-        for name, workload in objects.items():
-            if name.startswith(("deployment/", "statefulset/")):
-                read = {{s: objects["secret/" + s] for s in script.secrets_of(workload) if "secret/" + s in objects}}
-                workload["metadata"]["annotations"] = {{script.NOTE: script.digest(read)}}
-    save()
-elif verb == "exec":
-    rotated = re.search(r"credentials\\.rotate\\('(\\w+)'\\)", rest[-1])
-    if not rotated:
-        print(world["applied"])
-    elif world["applied"] != rotated[1]:
-        fail("ERROR:  the last rotation has not arrived here yet\\ncommand terminated", 3)
-    elif not played("login"):
-        print("{{}}")
-    else:
-        other = "admin_2" if rotated[1] == "admin" else "admin"
-        print(json.dumps({{"username": other, "password": "new-database-password"}}))
+if failure := world["fail"].get("exec"):
+    fail(failure["text"], 1)
+rotated = re.search(r"credentials\\.rotate\\('(\\w+)'\\)", sys.argv[-1])
+if not rotated:
+    print(world["applied"])
+elif world["applied"] != rotated[1]:
+    fail("ERROR:  the last rotation has not arrived here yet\\ncommand terminated", 3)
+elif not world["plays"].get("login", True):
+    print("{{}}")
+else:
+    other = "admin_2" if rotated[1] == "admin" else "admin"
+    print(json.dumps({{"username": other, "password": "new-database-password"}}))
 """
+
+VERBS = {"GET": "get", "POST": "create", "PUT": "replace", "PATCH": "patch", "DELETE": "delete"}
+KINDS = {path.split()[1]: kind for kind, path in PLURALS.items()}
 
 
 def encoded(values: Mapping[str, str]) -> dict[str, str]:
@@ -158,14 +93,13 @@ def path_of(name: str) -> str:
 
 
 class World:
-    """The world, as a test looks at it and changes it."""
+    """The world, as a test looks at it and changes it; it plays within a `with`."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "world.json"
         self.kubectl = folder / "bin" / "kubectl"
         self.kubectl.parent.mkdir()
-        self.kubectl.write_text(f"#!{sys.executable} -IS\n" + KUBECTL.format(world=str(self.file)))
-        self.kubectl.chmod(0o755)
+        self._changing = threading.RLock()
         vault = {path_of(name): json.dumps({**CONNECTIONS[name], **values}) for name, values in OLD.items()}
         self._write(
             {
@@ -177,17 +111,24 @@ class World:
                 "version": 100,
                 "fail": {},
                 "plays": {},
-                "script": str(restarter.SCRIPT),
             }
         )
         with self.changed() as world:
-            script = restarter.load()
-            objects = world["objects"]
-            for name in READERS:
-                read = {
-                    secret: objects[f"secret/{secret}"] for secret in script.secrets_of(objects[f"deployment/{name}"])
-                }
-                objects[f"deployment/{name}"]["metadata"]["annotations"] = {script.NOTE: script.digest(read)}
+            _note_digests(world["objects"])
+
+    def __enter__(self) -> Self:
+        # Not in the test's own folder: a socket's path may not be long.
+        self._socket = Path(tempfile.mkdtemp(prefix="world-")) / "api"
+        self._server = socket_api.serve(self._socket, self._answer)
+        self.kubectl.write_text(
+            f"#!{sys.executable} -IS\n" + KUBECTL.format(world=str(self.file), api=str(self._socket))
+        )
+        self.kubectl.chmod(0o755)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+        shutil.rmtree(self._socket.parent)
 
     @property
     def now(self) -> dict[str, Any]:
@@ -197,14 +138,18 @@ class World:
     @contextmanager
     def changed(self) -> Generator[dict[str, Any]]:
         """Everything, to be changed."""
-        world = self.now
-        yield world
-        self._write(world)
+        with self._changing:
+            world = self.now
+            yield world
+            self._write(world)
 
-    def fails(self, verb: str, stderr: str, *, code: int = 1, times: int = 0, after: int = 0) -> None:
-        """Let a verb of kubectl's fail; for so many times, or for ever, after it has worked so many times."""
+    def fails(self, verb: str, text: str, reason: str = "", *, times: int = 0, after: int = 0) -> None:
+        """Let a call of the API, or kubectl's `exec`, fail; for so many times, or for ever, after so many have worked.
+
+        Without a reason it is the proxy that cannot reach the API server.
+        """
         with self.changed() as world:
-            world["fail"][verb] = {"stderr": stderr, "code": code, "times": times, "after": after}
+            world["fail"][verb] = {"text": text, "reason": reason, "times": times, "after": after}
 
     def does_not_play(self, what: str) -> None:
         """Let something of the cluster stand still."""
@@ -227,17 +172,110 @@ class World:
 
     @property
     def calls(self) -> list[list[str]]:
-        """The arguments of every kubectl so far."""
+        """The arguments of every kubectl so far, and method and path of every call of the API."""
         log = Path(f"{self.file}.calls")
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     @property
     def verbs(self) -> list[str]:
-        """What kubectl was asked to do, in order."""
-        return [next(word for word in call if not word.startswith("--")) for call in self.calls]
+        """What the cluster was asked to do, in order; what was asked at the same time counts once."""
+        verbs = [VERBS.get(call[0], call[1]) for call in self.calls if call[0] != "proxy"]
+        return [verb for verb, _ in itertools.groupby(verbs)]
 
     def _write(self, world: object) -> None:
         self.file.write_text(json.dumps(world))
+
+    def _answer(self, method: str, path: str, body: Any) -> socket_api.Answer:
+        with self.changed() as world, Path(f"{self.file}.calls").open("a") as log:
+            log.write(json.dumps([method, path]) + "\n")
+            if failure := _failure(world["fail"], VERBS[method]):
+                return failure
+            return _Cluster(world).answer(method, path, body)
+
+
+def _failure(failures: dict[str, Any], verb: str) -> socket_api.Answer | None:
+    """What a verb fails with now, if it does."""
+    failure = failures.get(verb)
+    if failure is None:
+        return None
+    if failure["after"] > 0:
+        failure["after"] -= 1
+        return None
+    if failure["times"] > 0:
+        failure["times"] -= 1
+        if not failure["times"]:
+            del failures[verb]
+    return socket_api.refusal(failure["reason"], failure["text"]) if failure["reason"] else (500, failure["text"])
+
+
+def _note_digests(objects: dict[str, Any]) -> None:
+    """Play secret-restarter: every workload has restarted with what it reads."""
+    script = restarter.load()
+    for name, workload in objects.items():
+        if name.startswith(("deployment/", "statefulset/")) and name != "deployment/secret-restarter":
+            read = {s: objects[f"secret/{s}"] for s in script.secrets_of(workload) if f"secret/{s}" in objects}
+            workload["metadata"]["annotations"] = {script.NOTE: script.digest(read)}
+
+
+class _Cluster:
+    """The API server, and the controllers that see a change at once."""
+
+    def __init__(self, world: dict[str, Any]) -> None:
+        self._world = world
+        self._objects: dict[str, Any] = world["objects"]
+
+    def answer(self, method: str, path: str, body: Any) -> socket_api.Answer:
+        place, _, _ = path.partition("?")
+        _, _, rest = place.partition("/namespaces/pyairtable/")
+        plural, _, own = rest.partition("/")
+        kind = KINDS[plural]
+        name = f"{kind}/{own or (body or {}).get('metadata', {}).get('name', '')}"
+        if not own and method == "GET":
+            return 200, self._list(kind)
+        if method == "POST" and name in self._objects:
+            return socket_api.refusal("AlreadyExists", f"{name} already exists")
+        if method != "POST" and name not in self._objects:
+            return socket_api.refusal("NotFound", f"{name} not found")
+        held = self._objects.get(name, {})
+        if method in ("PUT", "DELETE"):
+            wanted = body["metadata"] if method == "PUT" else body["preconditions"]
+            if wanted["resourceVersion"] != held["metadata"]["resourceVersion"]:
+                return socket_api.refusal("Conflict", f"{name} has been modified")
+        if method == "DELETE":
+            return 200, self._objects.pop(name)
+        if method in ("POST", "PUT"):
+            self._world["version"] += 1
+            body["metadata"]["resourceVersion"] = str(self._world["version"])
+            self._objects[name] = body
+        if method == "PATCH":
+            socket_api.merge(held, body)
+            self._look_again(held)
+        return 200, self._objects[name]
+
+    def _list(self, kind: str) -> Any:
+        """As the API lists a kind: only the list says which."""
+        items = [item for name, item in self._objects.items() if name.startswith(f"{kind}/")]
+        own = items[0]["kind"] if items else kind
+        return {
+            "apiVersion": "v1",
+            "kind": f"{own}List",
+            "metadata": {},
+            "items": [{key: value for key, value in item.items() if key != "kind"} for item in items],
+        }
+
+    def _look_again(self, binding: dict[str, Any]) -> None:
+        """Play External Secrets, whose annotation has changed, and what follows from it."""
+        plays: dict[str, bool] = self._world["plays"]
+        if plays.get("sync", True):
+            secret = self._objects["secret/" + binding["spec"]["target"]["name"]]
+            for entry in binding["spec"]["data"]:
+                stored = json.loads(self._world["vault"][entry["remoteRef"]["key"]])
+                secret["data"] |= encoded({entry["secretKey"]: stored[entry["remoteRef"]["property"]]})
+            binding["status"]["conditions"] = [{"type": "Ready", "status": "True", "reason": "SecretSynced"}]
+            if plays.get("sidecar", True) and secret["metadata"]["name"] == "database-credentials":
+                self._world["applied"] = base64.b64decode(secret["data"]["username"]).decode()
+        if plays.get("restart", True):
+            _note_digests(self._objects)
 
 
 class Vault:
@@ -306,12 +344,13 @@ class Operator:
 
     @contextmanager
     def _opened(self, stack: str, *, sandbox: bool, state_dir: Path | None, least: Phase) -> Generator[Target]:
-        yield Target(
-            stack=stack,
-            in_sandbox=sandbox,
-            kubectl=Kubectl(Path("/nonexistent"), "pyairtable"),
-            access=Access(account_id="123456789012", region="us-east-1", endpoint="http://127.0.0.1:1"),
-        )
+        with Kubectl(Path("/nonexistent"), "pyairtable") as kubectl:
+            yield Target(
+                stack=stack,
+                in_sandbox=sandbox,
+                kubectl=kubectl,
+                access=Access(account_id="123456789012", region="us-east-1", endpoint="http://127.0.0.1:1"),
+            )
 
     def _connected(self, access: Access) -> Vault:
         if self.credentials:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from runbook.aws import Access, AwsError, Later, SecretsManager, Value, connected
+from runbook.aws import Access, AwsError, SecretsManager, Value, connected
 
 ACCOUNT = "123456789012"
 NAME = "pyairtable/dev/redis"
@@ -136,13 +136,3 @@ def test_on_aws_credentials_must_be_there(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(AwsError, match="asking AWS whose credentials these are: Unable to locate credentials"):
         manager(endpoint="").check_account()
-
-
-def test_what_is_made_later_is_there_when_it_is_asked_for() -> None:
-    assert Later(lambda: 3).get() == 3
-
-
-def test_an_error_of_what_is_made_later_is_raised_where_it_is_asked_for() -> None:
-    later: Later[int] = Later(lambda: 1 // 0)
-    with pytest.raises(ZeroDivisionError):
-        later.get()

@@ -1,6 +1,7 @@
 """`runbook restore-secret`: what the cluster has goes back to Secrets Manager, and nothing is lost by it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from tests.unit.runbook_world import CONNECTIONS, OLD, Operator, Vault, World, p
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        yield world
 
 
 @pytest.fixture
