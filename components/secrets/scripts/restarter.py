@@ -136,34 +136,29 @@ def annotations(thing: Object) -> Mapping[str, str]:
     return thing["metadata"].get("annotations") or {}
 
 
+def references(workload: Object) -> Iterator[Object]:
+    """What the environment of a workload's containers comes from: keys of Secrets, and, without `key`, whole ones."""
+    pod = workload["spec"]["template"]["spec"]
+    for container in (*pod["containers"], *(pod.get("initContainers") or ())):
+        for variable in container.get("env") or ():
+            if reference := (variable.get("valueFrom") or {}).get("secretKeyRef"):
+                yield reference
+        for source in container.get("envFrom") or ():
+            if reference := source.get("secretRef"):
+                yield reference
+
+
 def secrets_of(workload: Object) -> set[str]:
     """Names of the Secrets that the environment of a workload's containers comes from."""
-
-    def named(containers: list[Object]) -> Iterator[str]:
-        for container in containers:
-            for variable in container.get("env") or ():
-                if reference := (variable.get("valueFrom") or {}).get("secretKeyRef"):
-                    yield reference["name"]
-            for source in container.get("envFrom") or ():
-                if reference := source.get("secretRef"):
-                    yield reference["name"]
-
-    pod = workload["spec"]["template"]["spec"]
-    return {*named(pod["containers"]), *named(pod.get("initContainers") or [])}
+    return {reference["name"] for reference in references(workload)}
 
 
 def has_all(workload: Object, secrets: Mapping[str, Object]) -> bool:
     """Whether each value is there that a workload's containers ask these Secrets for, and that is not optional."""
-    pod = workload["spec"]["template"]["spec"]
-    references = [
-        (variable.get("valueFrom") or {}).get("secretKeyRef")
-        for container in (*pod["containers"], *(pod.get("initContainers") or []))
-        for variable in container.get("env") or ()
-    ]
     return all(
         (secrets[reference["name"]].get("data") or {}).get(reference["key"])
-        for reference in references
-        if reference and reference["name"] in secrets and not reference.get("optional")
+        for reference in references(workload)
+        if "key" in reference and reference["name"] in secrets and not reference.get("optional")
     )
 
 
