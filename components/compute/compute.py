@@ -1,5 +1,6 @@
 """Compute: the cluster of phase 2, its nodes, its stores and its public entry (runbook section 2)."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from components.compute.namespace import Namespace, NamespaceArgs, Quota, Regist
 from components.compute.network import Network, NetworkArgs
 from components.compute.node_group import NodeGroup, NodeGroupArgs, NodeGroupPlan, Schedule
 from components.compute.node_role import NodeRole
+from components.shared.options import in_cluster
 from infra.naming import Names
 
 
@@ -78,6 +80,7 @@ class Compute(pulumi.ComponentResource):
             enable_secret_mutable=True,
             opts=self._child,
         )
+        self._in_cluster = functools.partial(in_cluster, self, self.kubernetes_provider)
         nodeless = NodelessAddons(
             f"{name}-nodeless-addons", NodelessAddonsArgs(names=args.names, cluster_name=cluster.made_name), self._child
         )
@@ -123,11 +126,6 @@ class Compute(pulumi.ComponentResource):
         self.pull_secret = namespace.pull_secret
         self.ready = [*namespace.ready, *credentials.ready, *stores.ready, *addons.ready]
         self.register_outputs({"cluster_name": self.cluster_name, "kubeconfig": self.kubeconfig})
-
-    def _in_cluster(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions(
-            parent=self, providers={"kubernetes": self.kubernetes_provider}, depends_on=list(after)
-        )
 
     def _network(self) -> Network:
         args = self._args

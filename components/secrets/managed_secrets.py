@@ -1,5 +1,6 @@
 """ManagedSecrets: the credentials of phase 3, from Secrets Manager into the cluster (runbook section 3)."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from components.secrets.database_rotation import DatabaseRotation, DatabaseRotat
 from components.secrets.external_secrets_operator import ExternalSecretsOperator, ExternalSecretsOperatorArgs
 from components.secrets.secret_bindings import SecretBindings, SecretBindingsArgs
 from components.secrets.secret_restarter import SecretRestarter, SecretRestarterArgs
+from components.shared.options import in_cluster
 from components.shared.stores import DATABASE_SECRET
 from infra.naming import Names
 
@@ -56,12 +58,7 @@ class ManagedSecrets(pulumi.ComponentResource):
     ) -> None:
         super().__init__("pyairtable:secrets:ManagedSecrets", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-
-        def in_cluster(*after: pulumi.Resource) -> pulumi.ResourceOptions:
-            return pulumi.ResourceOptions(
-                parent=self, providers={"kubernetes": kubernetes_provider}, depends_on=list(after)
-            )
-
+        own = functools.partial(in_cluster, self, kubernetes_provider)
         secrets = AwsSecrets(
             f"{name}-aws",
             AwsSecretsArgs(
@@ -86,19 +83,19 @@ class ManagedSecrets(pulumi.ComponentResource):
                 cluster_name=args.cluster_name,
                 key_arn=secrets.key_arn,
             ),
-            in_cluster(),
+            own(),
         )
         # Before the bindings, so that it has seen what the pods started with when these bring something new.
         restarter = SecretRestarter(
             f"{name}-restarter",
             SecretRestarterArgs(vpc_cidr=args.vpc_cidr, deployments=args.deployments, stateful_sets=args.stateful_sets),
-            in_cluster(),
+            own(),
         )
         # The operator before the bindings, and going after them: without it an ExternalSecret could not be taken away.
         bindings = SecretBindings(
             f"{name}-bindings",
             SecretBindingsArgs(region=args.region, paths=secrets.paths, refresh_seconds=args.refresh_seconds),
-            in_cluster(*secrets.ready, *operator.ready, restarter),
+            own(*secrets.ready, *operator.ready, restarter),
         )
         DatabaseRotation(
             f"{name}-rotation",
@@ -113,7 +110,7 @@ class ManagedSecrets(pulumi.ComponentResource):
                 days=args.rotation_days,
                 days_without=args.days_without_rotation,
             ),
-            in_cluster(bindings),
+            own(bindings),
         )
         self.ready = [bindings]
         self.register_outputs({})

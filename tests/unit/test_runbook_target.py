@@ -80,6 +80,14 @@ def test_the_kubeconfig_is_the_users_only_and_goes_again(folder: Path, kubeconfi
     assert not file.parent.exists()
 
 
+def test_the_proxy_runs_as_long_as_the_stack_is_open(folder: Path) -> None:
+    answers(folder, OUTPUTS)
+    with opened("dev", sandbox=False, least=Phase.SECRETS) as found:
+        proxy = found.kubectl._proxy  # pyright: ignore[reportPrivateUsage]
+        assert proxy
+    assert proxy.has_ended
+
+
 def test_an_unknown_stack_is_told_the_known_ones() -> None:
     assert refused("qa") == 'looking for the stack "qa": the stacks are dev, prod, staging'
     assert refused("../x").startswith('looking for the stack "../x": the stacks are')
