@@ -29,8 +29,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def plays(folder: Path, script: str) -> Kubectl:
     """A kubectl that is a script of the shell's."""
     file = folder / "kubectl"
-    file.write_text(f"#!/bin/sh\n{script}\n")
-    file.chmod(0o755)
+    fresh = folder / "kubectl.new"  # an older one may be about to be run, and may then not be written to
+    fresh.write_text(f"#!/bin/sh\n{script}\n")
+    fresh.chmod(0o755)
+    fresh.replace(file)
     return Kubectl(Path("/some/kubeconfig"), "pyairtable", {"KUBECACHEDIR": "/some/cache"})
 
 
