@@ -131,7 +131,10 @@ def test_a_tool_may_have_another_modules_version_and_that_modules_replacement_co
     assert tools.wanted_version(tool, modules) == (1, 3, 0)
     pins.write_text(f"{pins.read_text()}// replace example.com/api => example.com/api v1.31.1\n")
     assert tools.wanted_version(tool, modules) == (1, 31, 1)
-    assert "-X main.version=1.31.1" in tools._linker_flags(tool, modules)
+    source = 'package main\n\nvar version = "unknown"\n\nfunc main() { println(version) }\n'
+    (modules / "hello/main.go").write_text(source)
+    binary = tools.find(tool, modules)
+    assert subprocess.run([binary], capture_output=True, text=True, check=True).stderr == "1.31.1\n"
 
 
 def test_a_tool_with_files_is_never_taken_from_the_path(
