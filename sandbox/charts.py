@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from sandbox import gateways, istio
+from sandbox import gateways, istio_charts
 from sandbox.control_plane import plane_of
 from sandbox.errors import SandboxError
+from sandbox.istio import VERSION as ISTIO_VERSION
 from sandbox.kubernetes_api import KubernetesApi, Manifests
 from sandbox.placeholders import Container, Part, Wish, at, install, objects, owner, remove
 from sandbox.providers.wire import is_unknown
@@ -255,12 +256,12 @@ def _is_scoped(values: Values) -> bool:
 def _of_istio(chart: str) -> Chart:
     """One of Istio's own: all of it, rendered."""
     return Chart(
-        objects=lambda api, release, namespace, values: istio.manifests(
+        objects=lambda api, release, namespace, values: istio_charts.manifests(
             chart, release, namespace, values, plane_of(api.kubeconfig)
         ),
-        problems=lambda values: istio.problems(chart, values),
+        problems=lambda values: istio_charts.problems(chart, values),
         lacking=_gateways_lack if chart == "gateway" else lambda *_: "",
-        version=istio.VERSION,
+        version=ISTIO_VERSION,
     )
 
 
@@ -280,7 +281,7 @@ CHARTS = {
         problems=_operator_problems,
         version="{}.{}.{}".format(*wanted_version(TOOLS[EXTERNAL_SECRETS])),
     ),
-    **{chart: _of_istio(chart) for chart in istio.CHARTS},
+    **{chart: _of_istio(chart) for chart in istio_charts.CHARTS},
 }
 
 

@@ -270,12 +270,12 @@ def _referred(reference: Spec, pod: Pod, container: Spec, objects: Objects) -> s
 
 def _amount(container: Spec, source: Spec) -> str | None:
     """A request or limit in units of the divisor, rounded up; None where there is none, for which a node has more."""
-    from kubernetes.utils.quantity import parse_quantity  # half a second; few containers ask
-
     part, name = source["resource"].split(".")
     quantity = container.get("resources", {}).get(part, {}).get(name)
     if quantity is None:
         return None
+    from kubernetes.utils.quantity import parse_quantity  # half a second; few containers ask
+
     divisor = source.get("divisor", "1")
     return str(math.ceil(parse_quantity(quantity) / (parse_quantity(divisor) or 1)))
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from sandbox import istio
+from sandbox import istio, istio_charts
 from sandbox.charts import CHARTS, chart_problems, install_chart, remove_chart
 from sandbox.control_plane import PORTS, ControlPlane
 from sandbox.errors import SandboxError
@@ -23,7 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "revision": "",
     "env": {},
     "meshConfig": {"enablePrometheusMerge": True},
-    "global": {"hub": "testing", "proxy": {"logLevel": "warning"}},
+    "global": {"hub": "testing", "tag": "", "proxy": {"logLevel": "warning"}},
     "tolerations": [],
 }
 MESH = "defaultProviders:\n  metrics: [prometheus]\nenablePrometheusMerge: true\n"
@@ -45,7 +45,7 @@ class Istioctl:
     def __init__(self, folder: Path) -> None:
         self.binary = folder / "istioctl"
         self._folder = folder
-        for chart in istio.CHARTS.values():
+        for chart in istio_charts.CHARTS.values():
             values = folder / "charts" / chart / "values.yaml"
             values.parent.mkdir(parents=True)
             values.write_text(yaml.safe_dump({"_internal_defaults_do_not_set": DEFAULTS}))
@@ -69,13 +69,13 @@ class Istioctl:
 @pytest.fixture
 def istioctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Istioctl:
     made = Istioctl(tmp_path)
-    monkeypatch.setattr(istio, "find", lambda _: made.binary)
+    monkeypatch.setattr(istio_charts, "find", lambda _: made.binary)
     return made
 
 
 def rendered(plane: ControlPlane, chart: str = "istiod", **values: Any) -> dict[str, Manifest]:
     """Objects by kind."""
-    made = istio.manifests(chart, "mine", "istio-system", values, plane)
+    made = istio_charts.manifests(chart, "mine", "istio-system", values, plane)
     return {item["kind"]: item for item in made}
 
 
@@ -90,6 +90,7 @@ def item(kind: str, labels: Mapping[str, str] | None = None, **rest: Any) -> Man
         ({"revision": REVISION, "profile": "ambient"}, []),
         ({"resources": {"limits": {"cpu": "1"}}, "env": {"A": "b"}, "meshConfig": {"accessLogFile": "x"}}, []),
         ({"global": {"proxy": {"logLevel": UNKNOWN}}, "tolerations": [{}]}, []),
+        ({"global": {"tag": UNKNOWN, "tog": 1}}, [("values.global.tog", "no value global.tog")]),
         ({"global": UNKNOWN}, []),
         ({"pilot": {"env": {}}}, [("values.pilot", "the chart istiod has no value pilot")]),
         ({"global": {"proxy": {"level": 1}}}, [("values.global.proxy.level", "no value global.proxy.level")]),
@@ -104,7 +105,7 @@ def test_a_value_that_a_chart_does_not_have_is_named(values: dict[str, Any], tol
 
 
 @pytest.mark.usefixtures("istioctl")
-@pytest.mark.parametrize("chart", istio.CHARTS)
+@pytest.mark.parametrize("chart", istio_charts.CHARTS)
 def test_there_is_one_version_of_istio(chart: str) -> None:
     assert chart_problems(chart, istio.VERSION, {}) == []
     assert chart_problems(chart, "1.30.5", {}) == [("version", f"the sandbox has {chart} 1.31.1 only")]
