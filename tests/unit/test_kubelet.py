@@ -16,6 +16,7 @@ from sandbox import children, control_plane, kubelet, pods, postgres
 from sandbox.children import Child
 from sandbox.control_plane import ControlPlane
 from sandbox.errors import SandboxError
+from sandbox.gateways import Gateways
 from sandbox.kubelet import RUNNERS, Api, ApiError, Container, Kubelet, Launch, Runner
 from sandbox.pods import File, Kind, Pod, PodError
 from sandbox.state import State, read_json
@@ -148,7 +149,7 @@ def test_variables_come_from_where_the_specification_says(objects: Objects) -> N
         ({"secretKeyRef": {"name": "gone", "key": "k"}}, "there is no Secret gone"),
         ({"configMapKeyRef": {"name": "settings", "key": "port"}}, "the ConfigMap settings has no key port"),
         ({"fieldRef": {"fieldPath": "spec.hostname"}}, "does not know the pod's field spec.hostname"),
-        ({"resourceFieldRef": {"resource": "limits.cpu"}}, "lacks: resourceFieldRef"),
+        ({"fileKeyRef": {"key": "k"}}, "lacks: fileKeyRef"),
     ],
 )
 def test_what_a_variable_lacks_is_named(objects: Objects, reference: Mapping[str, Any], told: str) -> None:
@@ -481,7 +482,9 @@ def test_python_gets_no_more_than_its_standard_library_and_a_missing_program_is_
 ) -> None:
     def launch(*command: str) -> Launch:
         spec = {"name": "restarter", "command": [*command]}
-        made = Container(plane=plane, state=state, pod=pod(), spec=spec, objects=cast("Api", objects))
+        api = cast("Api", objects)
+        gateways = Gateways(plane, api)
+        made = Container(plane=plane, state=state, pod=pod(), spec=spec, objects=api, gateways=gateways)
         (runner,) = (r for r in RUNNERS if r.container == "restarter")
         return runner.launch(made)
 
