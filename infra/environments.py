@@ -32,6 +32,7 @@ DEFAULTS: Final[Mapping[Environment, Mapping[str, Any]]] = {
             "redis": {"cpu": "50m", "memory": "128Mi", "diskGib": 1},
             "backupRetentionDays": 7,
         },
+        "blueGreen": {"enabled": False},
         "edge": {"enabled": False},
     },
     "staging": {
@@ -62,6 +63,7 @@ DEFAULTS: Final[Mapping[Environment, Mapping[str, Any]]] = {
             "redis": {"cpu": "100m", "memory": "256Mi", "diskGib": 2},
             "backupRetentionDays": 7,
         },
+        "blueGreen": {"enabled": False},
         "edge": {"enabled": False},
     },
     "prod": {
@@ -92,6 +94,7 @@ DEFAULTS: Final[Mapping[Environment, Mapping[str, Any]]] = {
             "redis": {"cpu": "100m", "memory": "512Mi", "diskGib": 4},
             "backupRetentionDays": 35,
         },
+        "blueGreen": {"enabled": True},
         "edge": {"enabled": True},
     },
 }

@@ -14,8 +14,8 @@ class Phase(IntEnum):
     BLUE_GREEN = 4
 
 
-HIGHEST_BUILT = Phase.SECRETS
-"""The last phase that this version of the program can build; a stack file that asks for more is refused."""
+HIGHEST_BUILT = Phase.BLUE_GREEN
+"""The last phase; a stack file that asks for more is refused."""
 
 OUTPUTS: Mapping[str, Phase] = {
     "account_id": Phase.NOTHING,

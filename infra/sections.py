@@ -32,6 +32,7 @@ CPU: Final = r"^([1-9]\d{0,4}m|[1-9]\d?)$"
 MEMORY: Final = r"^[1-9]\d{0,5}(Mi|Gi)$"
 ROLE_OR_USER_ARN: Final = r"^arn:aws:iam::\d{12}:(role|user)/[A-Za-z0-9+=,.@_/-]+$"
 CERTIFICATE_ARN: Final = r"^arn:aws:acm:us-east-1:\d{12}:certificate/[0-9a-f-]{36}$"
+HOSTED_ZONE: Final = r"^Z[A-Z0-9]{1,31}$"
 TIME_ZONE: Final = r"^[A-Za-z_]+(/[A-Za-z_+0-9-]+)*$"
 ZONE: Final = r"^us-east-1[a-f]$"
 DURATION: Final = r"^[1-9]\d{0,4}[smh]$"
@@ -50,6 +51,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     MEMORY: "an amount of memory in Mi or Gi",
     ROLE_OR_USER_ARN: "the ARN of an IAM role or user",
     CERTIFICATE_ARN: "the ARN of an ACM certificate in us-east-1",
+    HOSTED_ZONE: "the id of a public hosted zone of Route 53",
     TIME_ZONE: "a time zone of the IANA database",
     ZONE: "an availability zone of us-east-1",
     DURATION: "whole seconds, minutes or hours, such as 15s",
@@ -351,6 +353,10 @@ class NightSchedule(Section):
         return self
 
 
+HTTP_PORT: Final = 80
+HTTPS_PORT: Final = 443
+
+
 class EdgeSettings(Section):
     """The public entry: a network load balancer in front of the public service."""
 
@@ -361,6 +367,27 @@ class EdgeSettings(Section):
     certificate_arn: Annotated[str, StringConstraints(pattern=CERTIFICATE_ARN)] | None = Field(
         default=None, examples=["arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"]
     )
+    hosted_zone_id: Annotated[str, StringConstraints(pattern=HOSTED_ZONE)] | None = Field(
+        default=None, examples=["Z0123456789ABCDEFGHIJ"]
+    )
+    """Where the program makes the domain's record; without, whoever owns the domain does."""
+    port: int | None = Field(default=None, strict=True, ge=1, le=65535, examples=[443])
+    """Where clients arrive: 443 with a certificate and 80 without, unless it is set."""
+    plain_http: bool = Field(default=False, examples=[True])
+    """Takes it that prod's traffic is readable on its way to the edge, from phase 4 on."""
+
+    @property
+    def listener_port(self) -> int:
+        """The port that clients reach."""
+        return self.port or (HTTPS_PORT if self.certificate_arn else HTTP_PORT)
+
+    @model_validator(mode="after")
+    def _a_record_needs_its_name(self) -> "EdgeSettings":
+        if self.hosted_zone_id and not self.domain:
+            raise ValueError(
+                "must have a domain where it has a hostedZoneId; add domain and certificateArn, or remove hostedZoneId"
+            )
+        return self
 
     @model_validator(mode="after")
     def _domain_and_certificate_go_together(self) -> "EdgeSettings":
@@ -399,9 +426,7 @@ class ServiceSettings(Section):
     @field_validator("image")
     @classmethod
     def _has_a_tag_that_stays(cls, value: str) -> str:
-        if value.endswith(":latest"):
-            raise ValueError("must have a tag that stays")
-        return value
+        return with_a_tag_that_stays(value)
 
     @model_validator(mode="after")
     def _replicas_are_in_order(self) -> "ServiceSettings":
@@ -415,9 +440,7 @@ class ServiceSettings(Section):
     @property
     def image_parts(self) -> tuple[ImageGroup, str, str]:
         """Group, repository and tag of the image."""
-        path, _, tag = self.image.partition(":")
-        group, _, repository = path.partition("/")
-        return ("legacy" if group == "legacy" else "microservices"), repository, tag
+        return image_parts(self.image)
 
     @property
     def cpu_millis(self) -> int:
@@ -428,6 +451,95 @@ class ServiceSettings(Section):
     def memory_mib(self) -> int:
         """The memory request in MiB."""
         return memory_mib(self.memory)
+
+
+class MigrationSettings(Section):
+    """One step of the database's schema, a Job that runs once."""
+
+    name: DnsLabel = Field(examples=["add-workspaces"])
+    image: Annotated[str, StringConstraints(pattern=IMAGE)] = Field(examples=["microservices/workspace-service:v2.0.0"])
+    kind: Literal["expand", "contract"] = Field(examples=["expand"])
+    """`expand` adds what green needs and blue does not mind; `contract` takes away what only blue used."""
+    arguments: tuple[str, ...] = Field(default=(), examples=[["migrate", "up"]])
+    """What the image's entry point is given."""
+
+    @field_validator("image")
+    @classmethod
+    def _has_a_tag_that_stays(cls, value: str) -> str:
+        return with_a_tag_that_stays(value)
+
+    @property
+    def image_parts(self) -> tuple[ImageGroup, str, str]:
+        """Group, repository and tag of the image."""
+        return image_parts(self.image)
+
+
+class BlueGreenSettings(Section):
+    """The second release and its share of the traffic, from phase 4 on (runbook section 4)."""
+
+    enabled: bool = Field(examples=[True])
+    green_weight: int = Field(default=0, strict=True, ge=0, le=100, examples=[10])
+    """Share of the requests that green gets, per cent; blue gets the rest."""
+    mtls: Literal["strict", "permissive"] = Field(default="strict", examples=["permissive"])
+    """Whether meshed services refuse plain text; permissive is the first step of going back to phase 3."""
+    stopped: Literal["none", "blue", "green"] = Field(default="none", examples=["green"])
+    """The colour whose Deployments have no replicas; only one that gets no traffic by weight."""
+    services: Annotated[tuple[ServiceSettings, ...], Field(max_length=200)] = Field(
+        default=(),
+        examples=[
+            [{"name": "auth-service", "image": "microservices/auth-service:v2.0.0", "cpu": "100m", "memory": "128Mi"}]
+        ],
+    )
+    """What green is made of; a service that only one colour has serves both."""
+    migrations: Annotated[tuple[MigrationSettings, ...], Field(max_length=50)] = Field(
+        default=(),
+        examples=[[{"name": "add-workspaces", "image": "microservices/workspace-service:v2.0.0", "kind": "expand"}]],
+    )
+
+    @field_validator("migrations")
+    @classmethod
+    def _no_migration_twice(cls, value: tuple[MigrationSettings, ...]) -> tuple[MigrationSettings, ...]:
+        if twice := repeated(migration.name for migration in value):
+            raise ValueError(f"must not have two migrations named {twice[0]}; rename one")
+        return value
+
+    @model_validator(mode="after")
+    def _only_what_gets_no_traffic_is_stopped(self) -> "BlueGreenSettings":
+        for colour, weight in (("blue", 100), ("green", 0)):
+            if self.stopped == colour and self.green_weight != weight:
+                raise ValueError(
+                    f"must not have stopped: {colour} at greenWeight {self.green_weight}, at which {colour} serves; "
+                    f"set stopped: none, or greenWeight: {weight} first"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_that_blue_uses_is_taken_away_while_it_serves(self) -> "BlueGreenSettings":
+        contracting = [migration.name for migration in self.migrations if migration.kind == "contract"]
+        if contracting and self.green_weight < 100:  # noqa: PLR2004 - per cent
+            raise ValueError(
+                f"must not have a migration of kind contract, {contracting[0]}, while blue serves, at greenWeight "
+                f"{self.green_weight}; add it once greenWeight is 100 and no way back to blue is needed"
+            )
+        return self
+
+
+def with_a_tag_that_stays(image: str) -> str:
+    """The image, unless its tag means another one tomorrow.
+
+    Raises:
+        ValueError: it does.
+    """
+    if image.endswith(":latest"):
+        raise ValueError("must have a tag that stays")
+    return image
+
+
+def image_parts(image: str) -> tuple[ImageGroup, str, str]:
+    """Group, repository and tag of an image of the registry."""
+    path, _, tag = image.partition(":")
+    group, _, repository = path.partition("/")
+    return ("legacy" if group == "legacy" else "microservices"), repository, tag
 
 
 def cpu_millis(amount: str) -> int:

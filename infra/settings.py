@@ -22,6 +22,7 @@ from infra.sections import (
     ROTATED,
     STACK_NAME,
     TAG_VALUE,
+    BlueGreenSettings,
     ClusterSettings,
     CostSettings,
     EdgeSettings,
@@ -43,8 +44,11 @@ ACCOUNT_WIDE_LIMIT_USD: Final = 98 + 150 + 395
 RESERVED_NAMES: Final = (
     *("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns"),
     *("secret-restarter", "database-rotation", "postgres-from-database-rotation"),
+    *("ingress-gateway", "from-ingress-gateway", "mesh", "migrations", "postgres-from-migrations"),
 )
 """Names of what else is in the namespace that the microservices share: Services, service accounts, policies."""
+GREEN_SUFFIX: Final = "-green"
+"""Ends the names of green's Deployments, service accounts and policies."""
 LONGEST_RECOVERY_DAYS: Final = 30
 """The longest that Secrets Manager takes."""
 LONGEST_NODE_GROUP: Final = 63
@@ -109,6 +113,7 @@ class Settings(Section):
             [{"name": "auth-service", "image": "microservices/auth-service:v2.0.0", "cpu": "100m", "memory": "128Mi"}]
         ],
     )
+    blue_green: BlueGreenSettings = Field(examples=[{"greenWeight": 10}])
     edge: EdgeSettings = Field(examples=[{"enabled": True}])
     image_pull_token: SecretStr | None = Field(default=None, examples=["pulumi config set --secret imagePullToken ..."])
     airtable_token: SecretStr | None = Field(default=None, examples=["pulumi config set --secret airtableToken ..."])
@@ -118,10 +123,8 @@ class Settings(Section):
     @classmethod
     def _phase_is_built(cls, value: object) -> object:
         number = int(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value) else value
-        if not isinstance(number, int) or number not in list(Phase):
-            raise ValueError(f"must be a whole number from {min(Phase)} to {max(Phase)}")
-        if number > HIGHEST_BUILT:
-            raise ValueError(f"must be at most {HIGHEST_BUILT}: the later phases are not built yet")
+        if not isinstance(number, int) or not Phase.NOTHING <= number <= HIGHEST_BUILT:
+            raise ValueError(f"must be a whole number from {Phase.NOTHING} to {HIGHEST_BUILT}")
         return number
 
     @field_validator("alert_emails")
@@ -151,22 +154,7 @@ class Settings(Section):
     @field_validator("services")
     @classmethod
     def _services_fit_together(cls, value: tuple[ServiceSettings, ...]) -> tuple[ServiceSettings, ...]:
-        names = [service.name for service in value]
-        if twice := repeated(names):
-            raise ValueError(f"must not have two services named {twice[0]}; rename one")
-        if taken := [name for name in names if name in RESERVED_NAMES]:
-            raise ValueError(f"must not have a service named {taken[0]}: the program has its own; rename it")
-        for service in value:
-            if missing := sorted({*service.calls} - {*names} | {*service.calls} & {service.name}):
-                raise ValueError(
-                    f"must let services call other services of the list only, but {service.name} calls {missing[0]}; "
-                    f"remove that from its calls"
-                )
-        if len(public := [service.name for service in value if service.public]) > 1:
-            raise ValueError(
-                f"must have public: true in one service at most, not in {' and '.join(public)}; leave it where clients "
-                "arrive"
-            )
+        _fit_together(value, {service.name for service in value}, "the list")
         return value
 
     @model_validator(mode="after")
@@ -193,13 +181,103 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _images_are_in_the_registry(self) -> "Settings":
-        for service in self.services:
-            group, repository, _ = service.image_parts
-            if repository not in self.registry.repositories.get(group, ()):
+        for key, entries in (
+            ("services", self.services),
+            ("blueGreen.services", self.blue_green.services),
+            ("blueGreen.migrations", self.blue_green.migrations),
+        ):
+            for entry in entries:
+                group, repository, _ = entry.image_parts
+                if repository not in self.registry.repositories.get(group, ()):
+                    raise ValueError(
+                        f"{PROJECT}:{key}: the image of {entry.name}, {entry.image}, is not in the registry; add "
+                        f"{repository} to {PROJECT}:registry.repositories.{group}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _greens_services_fit_together(self) -> "Settings":
+        green = self.blue_green.services
+        try:
+            _fit_together(green, {service.name for service in (*green, *self.services)}, "either colour")
+        except ValueError as error:
+            raise ValueError(f"{PROJECT}:blueGreen.services: {error}") from None
+        ports = {service.name: service.port for service in self.services}
+        for service in green:
+            if service.port != ports.get(service.name, service.port):
                 raise ValueError(
-                    f"{PROJECT}:services: the image of {service.name}, {service.image}, is not in the registry; add "
-                    f"{repository} to {PROJECT}:registry.repositories.{group}"
+                    f"{PROJECT}:blueGreen.services: must have {service.name} at blue's port, {ports[service.name]}, "
+                    f"not at {service.port}: both stand behind one Service; give it that port"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _traffic_is_shifted_where_there_is_green(self) -> "Settings":
+        given = self.blue_green
+        asked = next(
+            (
+                text
+                for text, is_asked in (
+                    (f"greenWeight: {given.green_weight}", given.green_weight > 0),
+                    (f"stopped: {given.stopped}", given.stopped != "none"),
+                )
+                if is_asked
+            ),
+            None,
+        )
+        if asked and not given.enabled:
+            raise ValueError(
+                f"{PROJECT}:blueGreen: must not have {asked} while enabled is false, since there is no green then; set "
+                "enabled: true, or remove it"
+            )
+        if given.green_weight and self.phase < Phase.BLUE_GREEN:
+            raise ValueError(
+                f"{PROJECT}:blueGreen.greenWeight: must be 0 below phase {Phase.BLUE_GREEN}, where there is no green, "
+                f"not {given.green_weight}; to leave phase {Phase.BLUE_GREEN} without losing requests, run: runbook "
+                f"retreat --stack {self.stack}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _green_can_take_over(self) -> "Settings":
+        if not self.is_blue_green:
+            return self
+        if self.public_service is None:
+            raise ValueError(
+                f"{PROJECT}:blueGreen.enabled: must be false while no service is public, since nothing is there to "
+                f"shift; set public: true in the entry of {PROJECT}:services that clients reach, such as api-gateway"
+            )
+        blue = self.public_service.name
+        green = next((service.name for service in self.blue_green.services if service.public), None)
+        if green != blue:
+            raise ValueError(
+                f"{PROJECT}:blueGreen.services: must have public: true in {blue}, as blue has, not in "
+                f"{green or 'none'}: clients reach both colours by one name; add it to green's services"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_serves_both_colours_is_not_stopped(self) -> "Settings":
+        green = {service.name for service in self.blue_green.services}
+        for service in self.blue_green.services:
+            if self.blue_green.stopped == "blue" and (
+                only_blue := [name for name in service.calls if name not in green]
+            ):
+                raise ValueError(
+                    f"{PROJECT}:blueGreen.stopped: must not be blue while green's {service.name} calls {only_blue[0]}, "
+                    f"which only blue has; set it to none, or give green a {only_blue[0]}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _prod_is_not_in_plain_text(self) -> "Settings":
+        edge = self.edge
+        readable = edge.enabled and not edge.certificate_arn and not edge.plain_http
+        if self.is_blue_green and self.environment == "prod" and readable:
+            raise ValueError(
+                f"{PROJECT}:edge: must have domain and certificateArn in prod from phase {Phase.BLUE_GREEN} on, or "
+                "everybody on the way reads the traffic; add both, or take plain HTTP on purpose with plainHttp: true"
+            )
         return self
 
     @model_validator(mode="after")
@@ -254,6 +332,21 @@ class Settings(Section):
         return self
 
     @property
+    def is_blue_green(self) -> bool:
+        """Whether there is a second release, and with it the mesh."""
+        return self.phase >= Phase.BLUE_GREEN and self.blue_green.enabled
+
+    @property
+    def built_phase(self) -> Phase:
+        """The phase that is built: without blue-green the last one is the one before."""
+        return self.phase if self.is_blue_green else min(self.phase, Phase.SECRETS)
+
+    @property
+    def public_service(self) -> ServiceSettings | None:
+        """Blue's service that clients reach."""
+        return next((service for service in self.services if service.public), None)
+
+    @property
     def min_replicas(self) -> int:
         """Replicas of a service that says nothing else."""
         return MIN_REPLICAS[self.environment]
@@ -306,6 +399,30 @@ class Settings(Section):
         except ValidationError as error:
             problems = dict.fromkeys(_explain(details) for details in _causes(error.errors()))
             raise SettingsError("\n".join(problems)) from None
+
+
+def _fit_together(services: tuple[ServiceSettings, ...], callable_names: set[str], where: str) -> None:
+    """Raise ValueError with what is wrong between the services of one colour."""
+    names = [service.name for service in services]
+    if twice := repeated(names):
+        raise ValueError(f"must not have two services named {twice[0]}; rename one")
+    if taken := [name for name in names if name in RESERVED_NAMES]:
+        raise ValueError(f"must not have a service named {taken[0]}: the program has its own; rename it")
+    if green := [name for name in names if name.endswith(GREEN_SUFFIX)]:
+        raise ValueError(
+            f"must not have a service named {green[0]}: so ends the name of every green Deployment; rename it"
+        )
+    for service in services:
+        if missing := sorted({*service.calls} - callable_names | {*service.calls} & {service.name}):
+            raise ValueError(
+                f"must let services call other services of {where} only, but {service.name} calls {missing[0]}; "
+                f"remove that from its calls"
+            )
+    if len(public := [service.name for service in services if service.public]) > 1:
+        raise ValueError(
+            f"must have public: true in one service at most, not in {' and '.join(public)}; leave it where clients "
+            "arrive"
+        )
 
 
 def _environment_of(stack: str) -> str:

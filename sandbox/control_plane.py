@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from infra.naming import PROJECT
-from sandbox import postgres, services
+from sandbox import admission, postgres, services
 from sandbox.errors import SandboxError
 from sandbox.kubernetes_api import KubernetesApi, Manifest
 from sandbox.progress import Progress
@@ -39,13 +39,16 @@ USERS = {
 }
 """User and groups of each kubeconfig.
 
-kwok, metrics-server and the kubelet stand for machines and borrow the administrator's.
+kwok, metrics-server and the sandbox's own programs stand for machines and borrow the administrator's.
 """
 
 KUBE_APISERVER = "kube-apiserver"
 STORES = ("etcd", KUBE_APISERVER)
 KUBELET = "kubelet"
-CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok", "metrics-server", KUBELET)
+RELEASES = "releases"
+OWN = (KUBELET, RELEASES)
+"""Programs that are modules of the sandbox."""
+CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok", "metrics-server", *OWN)
 PROGRAMS = (*STORES, *CLIENTS)
 PORTS = (
     *PROGRAMS,
@@ -126,7 +129,7 @@ class ControlPlanes:
     """The control planes of one sandbox. Calls that start or stop processes take the sandbox's lock."""
 
     def __init__(self, state: State) -> None:
-        self._state = state
+        self.state = state
 
     def ensure(self, cluster: str, version: str = KUBERNETES_VERSION) -> ControlPlane:
         """The running control plane of a cluster; what of it does not run is started, on what it held before.
@@ -146,15 +149,15 @@ class ControlPlanes:
             return plane
         # Builds may take long: before the lock.
         binaries = {program: find(TOOLS[program]) for program in PROGRAMS if program in TOOLS}
-        with self._state.locked():
+        with self.state.locked():
             plane = self.find(cluster)
-            plane = with_all_ports(plane) if plane else make(self._state.clusters / cluster, cluster)
+            plane = with_all_ports(plane) if plane else make(self.state.clusters / cluster, cluster)
             self._start(plane, binaries, self.missing(plane))
         return plane
 
     def find(self, cluster: str) -> ControlPlane | None:
         """The control plane of a cluster, if it was ever made; it may have been stopped."""
-        folder = self._state.clusters / cluster
+        folder = self.state.clusters / cluster
         ports = read_json(folder / "ports.json")
         return ControlPlane(cluster=cluster, folder=folder, ports=ports) if ports else None
 
@@ -168,7 +171,7 @@ class ControlPlanes:
 
     def clusters(self) -> list[str]:
         """Clusters with a control plane, running or not."""
-        return sorted(path.parent.name for path in self._state.clusters.glob("*/ports.json"))
+        return sorted(path.parent.name for path in self.state.clusters.glob("*/ports.json"))
 
     def missing(self, plane: ControlPlane) -> tuple[str, ...]:
         """Those of its programs that do not run."""
@@ -177,21 +180,21 @@ class ControlPlanes:
 
     def remove(self, cluster: str) -> None:
         """End a cluster's control plane and forget everything in it."""
-        with self._state.locked():
+        with self.state.locked():
             plane = self.find(cluster)
             self._stop([plane] if plane else [])
             if plane:
                 shutil.rmtree(plane.sockets, ignore_errors=True)
-            shutil.rmtree(self._state.clusters / cluster, ignore_errors=True)
+            shutil.rmtree(self.state.clusters / cluster, ignore_errors=True)
 
     def stop(self) -> list[str]:
         """End the processes of all of them and keep what they hold; names of the clusters whose were running."""
-        with self._state.locked():
+        with self.state.locked():
             return self._stop(self.all())
 
     def _services(self, plane: ControlPlane) -> dict[str, Service]:
         """Those of its services that run, by program."""
-        recorded = services.recorded(self._state)
+        recorded = services.recorded(self.state)
         return {
             program: service
             for program, name in plane.services.items()
@@ -201,7 +204,7 @@ class ControlPlanes:
     def _start(self, plane: ControlPlane, binaries: dict[str, Path], missing: Sequence[str]) -> None:
         if not missing:  # another command was quicker
             return
-        how = commands(self._state, plane, binaries)
+        how = commands(self.state, plane, binaries)
         postgres.socket_file(plane.sockets, plane.ports["postgres"])  # before anything starts
         _kwok_config(plane).write_text(exec_into_postgres(plane))
         with Progress(f"starting the control plane of {plane.cluster}") as progress:
@@ -209,12 +212,13 @@ class ControlPlanes:
             def start(programs: Sequence[str]) -> None:
                 if wanted := [program for program in programs if program in missing]:
                     progress.note(", ".join(wanted))
-                    services.start_together(self._state, [how[program] for program in wanted])
+                    services.start_together(self.state, [how[program] for program in wanted])
 
             start(STORES)
             self._wait_until_ready(plane)
             api = KubernetesApi(plane.kubeconfig)
-            for manifest in _metrics_registration(plane):  # before metrics-server: where that runs, this has been done
+            # Before the clients: where those run, this has been done.
+            for manifest in (*_metrics_registration(plane), *admission.manifests()):
                 api.apply(manifest, force=True)
             start(CLIENTS)
 
@@ -225,7 +229,7 @@ class ControlPlanes:
         """End planes' processes, the stores last; clusters of which any was running."""
         stores = [plane.services["etcd"] for plane in planes]
         others = [name for plane in planes for name in plane.services.values() if name not in stores]
-        ended = {*services.stop(self._state, *others), *services.stop(self._state, *stores)}
+        ended = {*services.stop(self.state, *others), *services.stop(self.state, *stores)}
         return [plane.cluster for plane in planes if ended.intersection(plane.services.values())]
 
 
@@ -295,11 +299,11 @@ def _kubeconfig(plane: ControlPlane, user: str) -> str:
 
 def commands(state: State, plane: ControlPlane, binaries: dict[str, Path]) -> dict[str, Command]:
     """How each program is started. Everything listens on the loopback interface only, and speaks TLS."""
-    binaries = {**binaries, KUBELET: Path(sys.executable)}
+    binaries = {**binaries, **dict.fromkeys(OWN, Path(sys.executable))}
     environments = {
         # Where kwok looks for the programs that are run in a container.
         "kwok": {"PATH": postgres.search_path()},
-        KUBELET: {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        **{program: {"PYTHONPATH": str(Path(__file__).parent.parent)} for program in OWN},
     }
     arguments = {
         "etcd": (_etcd(plane), "/health"),
@@ -308,7 +312,7 @@ def commands(state: State, plane: ControlPlane, binaries: dict[str, Path]) -> di
         "kube-scheduler": (_kube_scheduler(plane), "/healthz"),
         "kwok": (_kwok(plane, binaries["kwok"].parent), "/healthz"),
         "metrics-server": (_metrics_server(plane), "/livez"),
-        KUBELET: (_kubelet(state, plane), "/healthz"),
+        **{program: (_own_program(state, plane, program), "/healthz") for program in OWN},
     }
     return {
         program: Command(
@@ -439,14 +443,14 @@ def exec_into_postgres(plane: ControlPlane) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def _kubelet(state: State, plane: ControlPlane) -> list[str]:
+def _own_program(state: State, plane: ControlPlane, program: str) -> list[str]:
     return [
         "-P",  # where it is started has nothing to say about what is imported
         "-m",
-        "sandbox.kubelet",
+        f"sandbox.{program}",
         f"--state-dir={state.folder}",
         f"--cluster={plane.cluster}",
-        f"--listen=127.0.0.1:{plane.ports[KUBELET]}",
+        f"--listen=127.0.0.1:{plane.ports[program]}",
     ]
 
 

@@ -15,7 +15,7 @@ import yaml
 from cost import Estimate, Line, Resource, baseline_millis, estimate, resources_of_deployment, spot_share
 from infra.environments import ENVIRONMENTS
 from infra.naming import PROJECT
-from tests.unit.graph import ROOT, Graph, platform
+from tests.unit.graph import ROOT, Graph, platform, release_of
 
 COLUMNS = (
     *("environment", "budget", "at least", "expected", "at most", "on demand"),
@@ -42,9 +42,10 @@ def deployment(graph: Graph) -> dict[str, Any]:
 
 @cache
 def committed(environment: str) -> dict[str, Any]:
-    """The settings in an environment's stack file."""
+    """The settings in an environment's stack file, and prod's edge, which costs as much without its certificate."""
     config: dict[str, Any] = yaml.safe_load((ROOT / f"Pulumi.{environment}.yaml").read_text())["config"]
-    return {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
+    given = {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
+    return given | release_of(environment)
 
 
 def stack_of(environment: str) -> tuple[tuple[Resource, ...], Estimate]:

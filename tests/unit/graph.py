@@ -173,17 +173,27 @@ def stack_file(environment: str) -> dict[str, Any]:
 def config(stack: str = "dev", **overrides: object) -> dict[str, object]:
     """The config of a stack as its file would hold it: the highest phase, the committed budget, cluster and services.
 
-    Whoever tests what one phase makes says so with `phase`.
+    Whoever tests what one phase makes says so with `phase`. Prod is plain HTTP, for want of a certificate; and where
+    the services are others than the committed ones, there is no green.
     """
-    committed = stack_file(stack.rpartition("-")[2])
+    environment = stack.rpartition("-")[2]
+    committed = stack_file(environment)
     values: dict[str, object] = {
         "phase": int(HIGHEST_BUILT),
         "accountId": ACCOUNT_ID,
         "alertEmails": list(EMAILS),
         **{key: committed[f"{PROJECT}:{key}"] for key in ("monthlyBudgetUsd", "cluster", "services")},
+        **(release_of(environment) if "services" not in overrides else {"blueGreen": {"enabled": False}}),
         **overrides,
     }
     return {f"{PROJECT}:{key}": value for key, value in values.items()}
+
+
+def release_of(environment: str) -> dict[str, Any]:
+    """What an environment's stack file says of blue-green, which is nothing in dev and staging, and of its edge."""
+    if environment != "prod":
+        return {}
+    return {"blueGreen": stack_file("prod")[f"{PROJECT}:blueGreen"], "edge": {"plainHttp": True}}
 
 
 def as_engine_passes(config: Mapping[str, object]) -> dict[str, str]:

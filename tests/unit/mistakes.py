@@ -732,7 +732,15 @@ SERVICES = [
         for name in (
             *("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns"),
             *("secret-restarter", "database-rotation", "postgres-from-database-rotation"),
+            *("ingress-gateway", "from-ingress-gateway", "mesh", "migrations", "postgres-from-migrations"),
         )
+    ),
+    Bad(
+        "service named as a green Deployment",
+        "services",
+        [service(name="auth-service-green")],
+        "must not have a service named auth-service-green: so ends the name of every green Deployment",
+        "rename it",
     ),
     Bad(
         "service calls itself",
@@ -774,6 +782,7 @@ EDGE = [
         "set public: true in the entry of pyairtable:services that clients reach",
         key="edge.enabled",
         stack="prod",
+        besides={"blueGreen": {"enabled": False}},
     ),
     Bad(
         "edge of a stack whose name is too long",
@@ -813,9 +822,279 @@ EDGE = [
         "must be the ARN of an ACM certificate in us-east-1",
         "for example pyairtable:edge.certificateArn: arn:aws:acm:us-east-1:",
     ),
+    Bad(
+        "zone without domain",
+        "edge.hostedZoneId",
+        "Z0123456789ABCDEFGHIJ",
+        "must have a domain where it has a hostedZoneId",
+        "add domain and certificateArn, or remove hostedZoneId",
+        key="edge",
+    ),
+    Bad(
+        "zone by its name",
+        "edge.hostedZoneId",
+        "pyairtable.example",
+        "must be the id of a public hosted zone of Route 53",
+        "for example pyairtable:edge.hostedZoneId: Z0123456789ABCDEFGHIJ",
+    ),
+    *(
+        Bad(f"edge at port {port}", "edge.port", port, problem, "for example pyairtable:edge.port: 443")
+        for port, problem in (
+            (0, "must be at least 1, not 0"),
+            (65536, "must be at most 65535, not 65536"),
+            ("443", 'must be a whole number, not "443"'),
+        )
+    ),
+    Bad(
+        "plain HTTP in words",
+        "edge.plainHttp",
+        "please",
+        "must be true or false",
+        "for example pyairtable:edge.plainHttp: true",
+    ),
+    Bad(
+        "plain HTTP in prod",
+        "edge",
+        {},
+        "must have domain and certificateArn in prod from phase 4 on",
+        "add both, or take plain HTTP on purpose with plainHttp: true",
+        stack="prod",
+    ),
 ]
 
-MISTAKES = [*FOUNDATION, *NETWORK, *CLUSTER, *NODE_GROUPS, *STORES, *SECRETS, *SERVICES, *EDGE]
+
+def migration(**changes: object) -> dict[str, object]:
+    """A migration that is right, but for the changes."""
+    return {
+        "name": "add-workspaces",
+        "image": "microservices/workspace-service:v2.0.0",
+        "kind": "expand",
+        **changes,
+    }
+
+
+PUBLIC = service(name="api-gateway", image="microservices/api-gateway:v2.0.0", public=True)
+GREEN_IMAGE = "for example pyairtable:blueGreen.services.0.image: microservices/auth-service:v2.0.0"
+
+
+def green(*services: Mapping[str, object], **more: object) -> dict[str, object]:
+    """The section with these services of green, and its gateway."""
+    return {"enabled": True, "services": [PUBLIC, *services], **more}
+
+
+BLUE_GREEN = [
+    *(
+        Bad(
+            f"weight {weight}",
+            "blueGreen.greenWeight",
+            weight,
+            f"{problem}, not ",
+            "for example pyairtable:blueGreen.greenWeight: 10",
+        )
+        for weight, problem in (
+            (101, "must be at most 100"),
+            (-1, "must be at least 0"),
+            ("half", "must be a whole number"),
+            ("10", "must be a whole number"),
+            (12.5, "must be a whole number"),
+        )
+    ),
+    Bad(
+        "blue-green maybe",
+        "blueGreen.enabled",
+        "maybe",
+        "must be true or false",
+        "for example pyairtable:blueGreen.enabled: true",
+    ),
+    Bad(
+        "mutual TLS in words",
+        "blueGreen.mtls",
+        "on",
+        'must be strict or permissive, not "on"',
+        "for example pyairtable:blueGreen.mtls: permissive",
+    ),
+    Bad(
+        "a colour that there is not",
+        "blueGreen.stopped",
+        "purple",
+        'must be none, blue or green, not "purple"',
+        "for example pyairtable:blueGreen.stopped: green",
+    ),
+    Bad(
+        "a key that there is not",
+        "blueGreen.weight",
+        10,
+        "is not a setting",
+        "did you mean pyairtable:blueGreen.greenWeight?",
+    ),
+    Bad(
+        "weight on a stack without blue-green",
+        "blueGreen.greenWeight",
+        10,
+        "must not have greenWeight: 10 while enabled is false, since there is no green then",
+        "set enabled: true, or remove it",
+        key="blueGreen",
+    ),
+    Bad(
+        "green stopped on a stack without blue-green",
+        "blueGreen.stopped",
+        "green",
+        "must not have stopped: green while enabled is false, since there is no green then",
+        "set enabled: true, or remove it",
+        key="blueGreen",
+    ),
+    Bad(
+        "weight below phase 4",
+        "blueGreen",
+        green(greenWeight=10),
+        "must be 0 below phase 4, where there is no green, not 10",
+        "run: runbook retreat --stack dev",
+        key="blueGreen.greenWeight",
+        besides={"phase": 3},
+    ),
+    Bad(
+        "green stopped while it serves",
+        "blueGreen",
+        green(greenWeight=10, stopped="green"),
+        "must not have stopped: green at greenWeight 10, at which green serves",
+        "set stopped: none, or greenWeight: 0 first",
+    ),
+    Bad(
+        "blue stopped while it serves",
+        "blueGreen",
+        green(greenWeight=99, stopped="blue"),
+        "must not have stopped: blue at greenWeight 99, at which blue serves",
+        "set stopped: none, or greenWeight: 100 first",
+    ),
+    Bad(
+        "blue stopped while green needs it",
+        "blueGreen",
+        green(service(name="other", calls=["user-service"]), greenWeight=100, stopped="blue"),
+        "must not be blue while green's other calls user-service, which only blue has",
+        "set it to none, or give green a user-service",
+        key="blueGreen.stopped",
+    ),
+    Bad(
+        "green without an image",
+        "blueGreen",
+        green({key: value for key, value in service().items() if key != "image"}),
+        "is missing",
+        "for example pyairtable:blueGreen.services.1.image: microservices/auth-service:v2.0.0",
+        key="blueGreen.services.1.image",
+    ),
+    Bad(
+        "green with an image that moves",
+        "blueGreen",
+        {"services": [service(image="microservices/auth-service:latest")]},
+        "must have a tag that stays",
+        GREEN_IMAGE,
+        key="blueGreen.services.0.image",
+    ),
+    Bad(
+        "green with an image that the registry does not have",
+        "blueGreen",
+        green(service(image="legacy/auth-service:v1.0.0")),
+        "the image of auth-service, legacy/auth-service:v1.0.0, is not in the registry",
+        "add auth-service to pyairtable:registry.repositories.legacy",
+        key="blueGreen.services",
+    ),
+    Bad(
+        "green without services",
+        "blueGreen",
+        {"enabled": True},
+        "must have public: true in api-gateway, as blue has, not in none",
+        "add it to green's services",
+        key="blueGreen.services",
+    ),
+    Bad(
+        "green without blue's public service",
+        "blueGreen",
+        {"enabled": True, "services": [service(public=True)]},
+        "must have public: true in api-gateway, as blue has, not in auth-service",
+        "add it to green's services",
+        key="blueGreen.services",
+    ),
+    Bad(
+        "blue-green where nothing is public",
+        "services",
+        [service()],
+        "must be false while no service is public, since nothing is there to shift",
+        "set public: true in the entry of pyairtable:services that clients reach",
+        key="blueGreen.enabled",
+        besides={"blueGreen": {"enabled": True}},
+    ),
+    Bad(
+        "green at another port than blue",
+        "blueGreen",
+        green(service(port=9000)),
+        "must have auth-service at blue's port, 8080, not at 9000: both stand behind one Service",
+        "give it that port",
+        key="blueGreen.services",
+    ),
+    Bad(
+        "green calls nobody",
+        "blueGreen",
+        green(service(calls=["billing"])),
+        "must let services call other services of either colour only, but auth-service calls billing",
+        "remove that from its calls",
+        key="blueGreen.services",
+    ),
+    Bad(
+        "two services of green of a name",
+        "blueGreen",
+        green(service(), service()),
+        "must not have two services named auth-service",
+        "rename one",
+        key="blueGreen.services",
+    ),
+    Bad(
+        "green's service named ingress-gateway",
+        "blueGreen",
+        green(service(name="ingress-gateway")),
+        "must not have a service named ingress-gateway: the program has its own",
+        "rename it",
+        key="blueGreen.services",
+    ),
+    Bad(
+        "two migrations of a name",
+        "blueGreen.migrations",
+        [migration(), migration()],
+        "must not have two migrations named add-workspaces",
+        "rename one",
+    ),
+    Bad(
+        "migration of another kind",
+        "blueGreen.migrations",
+        [migration(kind="both")],
+        'must be expand or contract, not "both"',
+        "for example pyairtable:blueGreen.migrations.0.kind: expand",
+        key="blueGreen.migrations.0.kind",
+    ),
+    Bad(
+        "migration with an image that moves",
+        "blueGreen.migrations",
+        [migration(image="microservices/workspace-service:latest")],
+        "must have a tag that stays",
+        "for example pyairtable:blueGreen.migrations.0.image: microservices/workspace-service:v2.0.0",
+        key="blueGreen.migrations.0.image",
+    ),
+    Bad(
+        "migration with an image that the registry does not have",
+        "blueGreen.migrations",
+        [migration(image="microservices/schema:v1")],
+        "the image of add-workspaces, microservices/schema:v1, is not in the registry",
+        "add schema to pyairtable:registry.repositories.microservices",
+    ),
+    Bad(
+        "migration that takes from blue what it uses",
+        "blueGreen",
+        green(greenWeight=50, migrations=[migration(), migration(name="drop-bases", kind="contract")]),
+        "must not have a migration of kind contract, drop-bases, while blue serves, at greenWeight 50",
+        "add it once greenWeight is 100 and no way back to blue is needed",
+    ),
+]
+
+MISTAKES = [*FOUNDATION, *NETWORK, *CLUSTER, *NODE_GROUPS, *STORES, *SECRETS, *SERVICES, *EDGE, *BLUE_GREEN]
 
 
 def with_mistake(bad: Bad) -> Mapping[str, object]:

@@ -16,7 +16,7 @@ from infra.secrecy import SECRET_SETTINGS
 from infra.sections import SUPPORTED_VERSIONS, Section
 from infra.settings import Settings, SettingsError
 from tests.unit.graph import CERTIFICATE, EMAILS, ROOT, as_engine_passes, config, run, stack_file
-from tests.unit.mistakes import MISTAKES, Bad, group, service, with_mistake
+from tests.unit.mistakes import MISTAKES, PUBLIC, Bad, group, service, with_mistake
 
 Config = Mapping[str, object]
 
@@ -47,14 +47,6 @@ def test_a_path_set_as_if_it_were_a_key_is_answered_with_how_to_set_a_path() -> 
         Settings.from_config("dev", {**config(), "pyairtable:cost.enforce": "false"})
     assert "pyairtable:costCenter" not in str(error.value)
     assert "--path" in str(error.value)
-
-
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase > HIGHEST_BUILT])
-def test_a_phase_that_is_not_built_yet_is_refused_with_the_highest_that_is(phase: Phase) -> None:
-    with pytest.raises(SettingsError) as error:
-        Settings.from_config("dev", config(phase=int(phase)))
-    assert f"must be at most {HIGHEST_BUILT}: the later phases are not built yet" in str(error.value)
-    assert len(str(error.value).splitlines()) == 1
 
 
 def test_two_mistakes_are_two_lines() -> None:
@@ -135,7 +127,29 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
             "recoveryWindowDays": 7,
         },
         services=[service(image="legacy/api-gateway:v1.0.0", uses=["redis"], internet=True, public=True)],
-        edge={"enabled": True, "domain": "api.pyairtable.example", "certificateArn": CERTIFICATE},
+        blueGreen={
+            "enabled": True,
+            "greenWeight": 100,
+            "mtls": "permissive",
+            "stopped": "blue",
+            "services": [service(image="legacy/api-gateway:v1.1.0", public=True)],
+            "migrations": [
+                {
+                    "name": "drop-bases",
+                    "image": "legacy/api-gateway:v1.1.0",
+                    "kind": "contract",
+                    "arguments": ["migrate", 7],
+                }
+            ],
+        },
+        edge={
+            "enabled": True,
+            "domain": "api.pyairtable.example",
+            "certificateArn": CERTIFICATE,
+            "hostedZoneId": "Z0123456789ABCDEFGHIJ",
+            "port": 8443,
+            "plainHttp": True,
+        },
         imagePullToken="pull",
         airtableToken="airtable",
         geminiApiKey="gemini",
@@ -211,7 +225,44 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
                 "public": True,
             },
         ),
-        "edge": {"enabled": True, "domain": "api.pyairtable.example", "certificate_arn": CERTIFICATE},
+        "blue_green": {
+            "enabled": True,
+            "green_weight": 100,
+            "mtls": "permissive",
+            "stopped": "blue",
+            "services": (
+                {
+                    "name": "auth-service",
+                    "image": "legacy/api-gateway:v1.1.0",
+                    "port": 8080,
+                    "cpu": "100m",
+                    "memory": "128Mi",
+                    "min_replicas": None,
+                    "max_replicas": 5,
+                    "health_path": "/health",
+                    "calls": (),
+                    "uses": (),
+                    "internet": False,
+                    "public": True,
+                },
+            ),
+            "migrations": (
+                {
+                    "name": "drop-bases",
+                    "image": "legacy/api-gateway:v1.1.0",
+                    "kind": "contract",
+                    "arguments": ("migrate", "7"),
+                },
+            ),
+        },
+        "edge": {
+            "enabled": True,
+            "domain": "api.pyairtable.example",
+            "certificate_arn": CERTIFICATE,
+            "hosted_zone_id": "Z0123456789ABCDEFGHIJ",
+            "port": 8443,
+            "plain_http": True,
+        },
         "image_pull_token": SecretStr("pull"),
         "airtable_token": SecretStr("airtable"),
         "gemini_api_key": SecretStr("gemini"),
@@ -372,7 +423,7 @@ def test_a_personal_stack_has_the_defaults_of_its_environment_and_names_of_its_o
 
 
 def test_a_stack_of_any_name_takes_the_environment_that_is_set() -> None:
-    assert Settings.from_config("alice", config(environment="prod")).environment == "prod"
+    assert Settings.from_config("alice", config(environment="prod", phase=3)).environment == "prod"
 
 
 def test_a_stack_may_say_the_environment_that_its_name_says() -> None:
@@ -426,15 +477,27 @@ def test_the_account_wide_limit_is_what_the_three_environments_may_cost_together
 EDITED_BY_OPERATORS = {"pyairtable:phase", "pyairtable:accountId", "pyairtable:alertEmails", "pyairtable:cluster"}
 
 
+PLAIN_HTTP = {"pyairtable:edge": {"plainHttp": True}}
+
+
 @pytest.mark.parametrize("stack", ENVIRONMENTS)
-def test_a_committed_stack_file_is_valid(stack: str) -> None:
-    assert Settings.from_config(stack, stack_file(stack)).environment == stack
+def test_a_committed_stack_file_is_valid_with_a_certificate_for_prod_or_without_one_on_purpose(stack: str) -> None:
+    certified = {"pyairtable:edge": {"domain": "api.pyairtable.example", "certificateArn": CERTIFICATE}}
+    for edge in ({}, PLAIN_HTTP, certified) if stack != "prod" else (PLAIN_HTTP, certified):
+        assert Settings.from_config(stack, {**stack_file(stack), **edge}).environment == stack
+
+
+@pytest.mark.parametrize(("stack", "phase"), [("dev", 3), ("staging", 3), ("prod", 4)])
+def test_a_committed_stack_file_has_got_as_far_as_its_environment_goes(stack: str, phase: int) -> None:
+    assert stack_file(stack)["pyairtable:phase"] == phase
 
 
 @pytest.mark.parametrize("stack", ENVIRONMENTS)
 def test_a_committed_stack_file_is_what_the_graphs_of_these_tests_are_made_of(stack: str) -> None:
     edited = {key.removeprefix("pyairtable:"): stack_file(stack)[key] for key in EDITED_BY_OPERATORS}
-    assert Settings.from_config(stack, stack_file(stack)) == Settings.from_config(stack, config(stack, **edited))
+    edge = PLAIN_HTTP if stack == "prod" else {}
+    made = Settings.from_config(stack, config(stack, **edited))
+    assert Settings.from_config(stack, {**stack_file(stack), **edge}) == made
 
 
 @pytest.mark.parametrize("stack", ENVIRONMENTS)
@@ -451,7 +514,8 @@ def test_a_committed_stack_file_has_the_runbooks_budget(stack: str, budget: int)
 def test_the_committed_stack_files_differ_only_in_budget_services_and_what_operators_edit(stack: str) -> None:
     one, other = stack_file("dev"), stack_file(stack)
     different = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
-    assert different - EDITED_BY_OPERATORS == {"pyairtable:monthlyBudgetUsd", "pyairtable:services"}
+    release = {"pyairtable:blueGreen"} if stack == "prod" else set[str]()
+    assert different - EDITED_BY_OPERATORS == {"pyairtable:monthlyBudgetUsd", "pyairtable:services"} | release
 
 
 def sizes_aside(services: Any) -> list[dict[str, Any]]:
@@ -467,7 +531,7 @@ def test_the_services_of_dev_and_staging_differ_only_in_their_sizes() -> None:
     ("stack", "group"), [("dev", "microservices"), ("staging", "microservices"), ("prod", "legacy")]
 )
 def test_a_committed_stack_file_runs_every_service_of_its_release(stack: str, group: Any) -> None:
-    settings = Settings.from_config(stack, stack_file(stack))
+    settings = Settings.from_config(stack, {**stack_file(stack), **PLAIN_HTTP})
     assert sorted(service.image_parts[:2] for service in settings.services) == sorted(
         (group, name) for name in settings.registry.repositories[group]
     )
@@ -475,8 +539,66 @@ def test_a_committed_stack_file_runs_every_service_of_its_release(stack: str, gr
 
 @pytest.mark.parametrize("stack", ENVIRONMENTS)
 def test_a_committed_stack_files_gateway_is_what_clients_reach(stack: str) -> None:
-    services = Settings.from_config(stack, stack_file(stack)).services
-    assert [service.name for service in services if service.public] == ["api-gateway"]
+    settings = Settings.from_config(stack, {**stack_file(stack), **PLAIN_HTTP})
+    for services in (settings.services, settings.blue_green.services or settings.services):
+        assert [service.name for service in services if service.public] == ["api-gateway"]
+
+
+def test_prods_green_is_the_go_services_as_dev_runs_them_and_gets_nothing_yet() -> None:
+    given = stack_file("prod")["pyairtable:blueGreen"]
+    assert given == {"greenWeight": 0, "services": stack_file("dev")["pyairtable:services"]}
+
+
+@pytest.mark.parametrize(
+    ("stack", "phase", "enabled", "is_blue_green", "built"),
+    [
+        ("prod", 4, True, True, Phase.BLUE_GREEN),
+        ("prod", 4, False, False, Phase.SECRETS),
+        ("prod", 3, True, False, Phase.SECRETS),
+        ("dev", 4, None, False, Phase.SECRETS),
+        ("dev", 2, None, False, Phase.COMPUTE),
+    ],
+)
+def test_phase_4_without_blue_green_is_phase_3(
+    stack: str, phase: int, enabled: bool | None, is_blue_green: bool, built: Phase
+) -> None:
+    section = {**stack_file("prod")["pyairtable:blueGreen"], "enabled": enabled} if enabled is not None else {}
+    settings = Settings.from_config(stack, config(stack, phase=phase, blueGreen=section))
+    assert (settings.is_blue_green, settings.built_phase) == (is_blue_green, built)
+
+
+@pytest.mark.parametrize(
+    ("edge", "port"),
+    [
+        ({}, 80),
+        ({"port": 8080}, 8080),
+        ({"domain": "api.pyairtable.example", "certificateArn": CERTIFICATE}, 443),
+        ({"domain": "api.pyairtable.example", "certificateArn": CERTIFICATE, "port": 8443}, 8443),
+    ],
+)
+def test_clients_arrive_where_their_scheme_says_unless_it_is_set(edge: dict[str, Any], port: int) -> None:
+    settings = Settings.from_config("prod", config("prod", edge={"plainHttp": True, **edge}))
+    assert settings.edge.listener_port == port
+
+
+@pytest.mark.parametrize("phase", [2, 3])
+def test_before_phase_4_prod_may_be_plain_http(phase: int) -> None:
+    assert Settings.from_config("prod", config("prod", phase=phase, edge={})).edge.enabled
+
+
+def test_green_may_call_a_service_that_only_blue_has() -> None:
+    section = {
+        "enabled": True,
+        "greenWeight": 100,
+        "services": [PUBLIC, service(name="other", calls=["user-service"])],
+    }
+    settings = Settings.from_config("dev", config(blueGreen=section))
+    assert settings.blue_green.services[1].calls == ("user-service",)
+
+
+def test_blue_may_be_stopped_once_green_serves_everything_and_needs_none_of_it() -> None:
+    section = {"enabled": True, "greenWeight": 100, "stopped": "blue", "services": [PUBLIC]}
+    assert Settings.from_config("dev", config(blueGreen=section)).blue_green.stopped == "blue"
 
 
 def schema() -> dict[str, dict[str, Any]]:
