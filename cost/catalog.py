@@ -49,6 +49,7 @@ FREE: Mapping[str, str] = {
     "aws:lambda/permission:Permission": "a policy statement, not a thing",
     "aws:lb/listener:Listener": "part of its load balancer",
     "aws:lb/targetGroup:TargetGroup": "part of its load balancer",
+    "aws:route53/record:Record": "an alias to a load balancer: questions for it are free, and the zone is the user's",
     "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": "deleting old versions is free",
     "aws:s3/bucketPolicy:BucketPolicy": "a policy, not a thing",
     "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": "a setting, not a thing",

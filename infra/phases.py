@@ -25,6 +25,7 @@ OUTPUTS: Mapping[str, Phase] = {
     "compute_saving_percent": Phase.COMPUTE,
     "cost_alerts_topic_arn": Phase.COST_FOUNDATION,
     "dashboard_name": Phase.COST_FOUNDATION,
+    "green_weight": Phase.BLUE_GREEN,
     "estimated_monthly_cost_usd": Phase.NOTHING,
     "estimated_monthly_maximum_usd": Phase.NOTHING,
     "estimated_monthly_minimum_usd": Phase.NOTHING,

@@ -1,6 +1,8 @@
 """Platform: the phases of one stack, in order, each wired to the ones before it."""
 
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import pulumi
 import pulumi_aws as aws
@@ -8,6 +10,11 @@ import pulumi_aws as aws
 from cost import ResourceRecorder, estimate, require_within_budget, spot_share
 from infra.phases import OUTPUTS, Phase
 from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from components.blue_green import ServiceMesh
+    from components.compute import Compute
+    from components.cost_foundation import Images
 
 
 class Platform:
@@ -26,7 +33,12 @@ class Platform:
         )
         providers = {"aws": aws_provider}
         outputs: dict[str, pulumi.Input[object] | None] = dict.fromkeys(OUTPUTS)
-        outputs["phase"] = settings.phase.value
+        outputs["phase"] = settings.built_phase.value
+        if settings.phase > settings.built_phase:
+            pulumi.log.warn(
+                f"phase {settings.phase} without blue-green is phase {settings.built_phase}; for a second release set "
+                "enabled: true in pyairtable:blueGreen, with green's services"
+            )
         outputs["account_id"] = settings.account_id
 
         # Each phase is imported where it begins, so that a preview loads only what its phase needs.
@@ -42,8 +54,8 @@ class Platform:
             outputs["dashboard_name"] = cost_foundation.dashboard_name
 
             if settings.phase >= Phase.COMPUTE:
-                from components.compute import Compute, Workloads
-                from infra.arguments.compute import compute_args, workloads_args
+                from components.compute import Compute, EdgeService, Workloads
+                from infra.arguments.compute import compute_args, edge_service_args, workloads_args
 
                 compute = Compute(
                     "compute",
@@ -63,12 +75,41 @@ class Platform:
                         pulumi.ResourceOptions(providers=providers, depends_on=compute.ready),
                     )
                     ready = [*ready, *managed_secrets.ready]
-                Workloads(
+
+                mesh = None
+                if settings.is_blue_green:
+                    from components.blue_green import ServiceMesh
+
+                    # Before the pods, which ask for a sidecar when they are made.
+                    mesh = ServiceMesh("mesh", _in_cluster(compute, ready))
+                    ready = [*ready, *mesh.ready]
+
+                blue = Workloads(
                     "blue",
-                    workloads_args(settings, cost_foundation.images, compute.pull_secret),
-                    pulumi.ResourceOptions(providers={"kubernetes": compute.kubernetes_provider}, depends_on=ready),
+                    workloads_args(settings, "blue", cost_foundation.images, compute.pull_secret, mesh),
+                    _in_cluster(compute, ready),
                 )
-                outputs["api_gateway_url"] = compute.api_gateway_url
+                serving: list[pulumi.Resource] = [blue]
+                if mesh is not None:
+                    serving += _second_release(settings, cost_foundation.images, compute, mesh, [*ready, blue])
+                    outputs["green_weight"] = settings.blue_green.green_weight
+
+                if compute.edge is not None and settings.public_service is not None:
+                    # Last of what serves, so that a move takes clients to what is there already.
+                    edge = EdgeService(
+                        "edge",
+                        edge_service_args(settings, settings.public_service, mesh),
+                        compute.edge,
+                        _in_cluster(compute, serving),
+                    )
+                    serving += edge.ready
+                    outputs["api_gateway_url"] = compute.edge.url
+
+                if mesh is not None:
+                    from components.blue_green import MutualTls
+                    from infra.arguments.blue_green import mutual_tls_args
+
+                    MutualTls("mutual-tls", mutual_tls_args(settings), _in_cluster(compute, serving))
                 outputs["cluster_name"] = compute.cluster_name
                 outputs["kubeconfig"] = compute.kubeconfig
 
@@ -78,13 +119,61 @@ class Platform:
                 "if this stack was at a higher phase, what it protects does not go: first set "
                 'pyairtable:protect: "false" and run pulumi up at that phase, rather than pulumi state unprotect'
             )
-        monthly_cost = estimate(recorder.resources, stacks_per_account=settings.cost.stacks_per_account)
-        require_within_budget(monthly_cost, Decimal(settings.monthly_budget_usd), enforce=settings.cost.enforce)
-        outputs["estimated_monthly_cost_usd"] = float(monthly_cost.total_usd)
-        outputs["estimated_monthly_minimum_usd"] = float(monthly_cost.minimum_usd)
-        outputs["estimated_monthly_maximum_usd"] = float(monthly_cost.maximum_usd)
-        if settings.phase >= Phase.COMPUTE:
-            outputs["spot_share_percent"] = float(spot_share(recorder.resources))
-            outputs["compute_saving_percent"] = float(100 * monthly_cost.compute_saving)
+        outputs |= _estimated(settings, recorder)
         for name, value in outputs.items():
             pulumi.export(name, value)
+
+
+def _estimated(settings: Settings, recorder: ResourceRecorder) -> dict[str, float]:
+    """What everything that has been recorded costs.
+
+    Raises:
+        OverBudgetError: more than the stack may, and the config enforces it.
+    """
+    monthly_cost = estimate(recorder.resources, stacks_per_account=settings.cost.stacks_per_account)
+    require_within_budget(monthly_cost, Decimal(settings.monthly_budget_usd), enforce=settings.cost.enforce)
+    outputs = {
+        "estimated_monthly_cost_usd": float(monthly_cost.total_usd),
+        "estimated_monthly_minimum_usd": float(monthly_cost.minimum_usd),
+        "estimated_monthly_maximum_usd": float(monthly_cost.maximum_usd),
+    }
+    if settings.phase >= Phase.COMPUTE:
+        outputs["spot_share_percent"] = float(spot_share(recorder.resources))
+        outputs["compute_saving_percent"] = float(100 * monthly_cost.compute_saving)
+    return outputs
+
+
+def _in_cluster(compute: "Compute", after: Sequence[pulumi.Resource]) -> pulumi.ResourceOptions:
+    return pulumi.ResourceOptions(providers={"kubernetes": compute.kubernetes_provider}, depends_on=list(after))
+
+
+def _second_release(
+    settings: Settings, images: "Images", compute: "Compute", mesh: "ServiceMesh", ready: Sequence[pulumi.Resource]
+) -> list[pulumi.Resource]:
+    """Green beside blue, and the routes between the two; what has to be there before clients come through the mesh."""
+    from components.blue_green import BlueGreen, ColourRoutes, Migrations
+    from components.compute import Workloads
+    from infra.arguments.blue_green import blue_green_args, colour_routes_args, migrations_args
+    from infra.arguments.compute import workloads_args
+
+    # Blue's calls stay with blue from before there is anything else.
+    routes = ColourRoutes("routes", colour_routes_args(settings), _in_cluster(compute, ready))
+    before_green: list[pulumi.Resource] = [*ready, *routes.ready]
+    expanding = migrations_args(settings, "expand", images, compute.pull_secret)
+    if expanding.migrations:
+        before_green += Migrations("expand", expanding, _in_cluster(compute, ready)).ready
+    green = Workloads(
+        "green",
+        workloads_args(settings, "green", images, compute.pull_secret, mesh),
+        _in_cluster(compute, before_green),
+    )
+    blue_green = BlueGreen(
+        "blue-green",
+        blue_green_args(settings, green, compute.edge),
+        compute.kubernetes_provider,
+        _in_cluster(compute, [*before_green, green]),
+    )
+    contracting = migrations_args(settings, "contract", images, compute.pull_secret)
+    if contracting.migrations:
+        Migrations("contract", contracting, _in_cluster(compute, blue_green.ready))
+    return [*routes.ready, green, *blue_green.ready]

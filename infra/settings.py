@@ -44,7 +44,8 @@ ACCOUNT_WIDE_LIMIT_USD: Final = 98 + 150 + 395
 RESERVED_NAMES: Final = (
     *("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns"),
     *("secret-restarter", "database-rotation", "postgres-from-database-rotation"),
-    *("ingress-gateway", "from-ingress-gateway", "mesh", "migrations", "postgres-from-migrations"),
+    *("ingress-gateway", "from-ingress-gateway", "mesh", "migrations-expand", "migrations-contract"),
+    *("postgres-from-migrations-expand", "postgres-from-migrations-contract"),
 )
 """Names of what else is in the namespace that the microservices share: Services, service accounts, policies."""
 GREEN_SUFFIX: Final = "-green"

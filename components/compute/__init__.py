@@ -4,7 +4,8 @@ from components.compute.backup import BACKUP_CPU_MILLIS, BACKUP_MEMORY_MIB
 from components.compute.cluster import Access
 from components.compute.compute import Compute, ComputeArgs
 from components.compute.data_stores import DataStoresPlan, StoreSize
-from components.compute.edge import EdgePlan
+from components.compute.edge import Edge, EdgePlan, EdgeService, EdgeServiceArgs
+from components.compute.microservice import Colour
 from components.compute.namespace import Quota, RegistryLogin
 from components.compute.node_group import NodeGroupPlan, Schedule
 from components.compute.workloads import ServiceArgs, Workloads, WorkloadsArgs
@@ -13,10 +14,14 @@ __all__ = [
     "BACKUP_CPU_MILLIS",
     "BACKUP_MEMORY_MIB",
     "Access",
+    "Colour",
     "Compute",
     "ComputeArgs",
     "DataStoresPlan",
+    "Edge",
     "EdgePlan",
+    "EdgeService",
+    "EdgeServiceArgs",
     "NodeGroupPlan",
     "Quota",
     "RegistryLogin",

@@ -58,7 +58,7 @@ class Compute(pulumi.ComponentResource):
     kubernetes_provider: kubernetes.Provider
     credential_ids: Mapping[str, pulumi.Output[str]]
     """Of the Secrets that pods read, by name."""
-    api_gateway_url: pulumi.Output[str] | None
+    edge: Edge | None
     pull_secret: str | None
     ready: list[pulumi.Resource]
     """What a microservice needs before it starts."""
@@ -122,7 +122,7 @@ class Compute(pulumi.ComponentResource):
             credentials.ready,
             self._in_cluster(*namespace.ready, *nodes, *addons.ready),
         )
-        self.api_gateway_url = self._edge(args.edge, network, cluster, groups, namespace.ready) if args.edge else None
+        self.edge = self._edge(args.edge, network, cluster, groups) if args.edge else None
         self.pull_secret = namespace.pull_secret
         self.ready = [*namespace.ready, *credentials.ready, *stores.ready, *addons.ready]
         self.register_outputs({"cluster_name": self.cluster_name, "kubeconfig": self.kubeconfig})
@@ -198,25 +198,16 @@ class Compute(pulumi.ComponentResource):
             protect=args.protect,
         )
 
-    def _edge(
-        self,
-        plan: EdgePlan,
-        network: Network,
-        cluster: Cluster,
-        groups: Mapping[str, NodeGroup],
-        after: list[pulumi.Resource],
-    ) -> pulumi.Output[str]:
-        args = self._args
+    def _edge(self, plan: EdgePlan, network: Network, cluster: Cluster, groups: Mapping[str, NodeGroup]) -> Edge:
         return Edge(
             f"{self._name}-edge",
             EdgeArgs(
-                names=args.names,
+                names=self._args.names,
                 vpc_id=network.vpc_id,
-                vpc_cidr=args.vpc_cidr,
                 public_subnets=list(network.public_subnets.values()),
                 node_security_group_id=cluster.security_group_id,
                 autoscaling_groups={key: group.autoscaling_group for key, group in groups.items()},
                 plan=plan,
             ),
-            self._in_cluster(*after),
-        ).url
+            self._child,
+        )

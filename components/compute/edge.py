@@ -1,4 +1,4 @@
-"""Edge: the public entry of a stack, a network load balancer in front of a fixed node port."""
+"""Edge: the public entry of a stack, a network load balancer in front of a fixed node port; and what is behind that."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,12 +20,13 @@ DRAIN_SECONDS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class EdgePlan:
-    """What is reached, and as what."""
+    """As what the stack is reached."""
 
-    service: str
-    service_port: int
+    port: int
     domain: str | None
     certificate_arn: str | None
+    hosted_zone_id: str | None
+    """Where the domain's record is made; None where somebody else makes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,6 @@ class EdgeArgs:
 
     names: Names
     vpc_id: pulumi.Input[str]
-    vpc_cidr: str
     public_subnets: list[pulumi.Output[str]]
     node_security_group_id: pulumi.Input[str]
     autoscaling_groups: Mapping[str, pulumi.Output[str]]
@@ -43,13 +43,15 @@ class EdgeArgs:
 
 
 class Edge(pulumi.ComponentResource):
-    """Load balancer, its security group, its listener, and the Service `edge` behind it.
+    """Load balancer, its security group, its listener, and the domain's record.
 
     A Service of type LoadBalancer would open node ports to the world and escape both tags and estimate.
     """
 
     url: pulumi.Output[str]
     """As a client reaches it, without a slash at the end."""
+    host: pulumi.Output[str]
+    """What clients ask for: the domain, or the load balancer's own name."""
 
     def __init__(self, name: str, args: EdgeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("pyairtable:compute:Edge", name, None, opts)
@@ -83,7 +85,7 @@ class Edge(pulumi.ComponentResource):
         aws.lb.Listener(
             f"{name}-listener",
             load_balancer_arn=balancer.arn,
-            port=HTTPS_PORT if args.plan.certificate_arn else HTTP_PORT,
+            port=args.plan.port,
             protocol="TLS" if args.plan.certificate_arn else "TCP",
             certificate_arn=args.plan.certificate_arn,
             ssl_policy=TLS_POLICY if args.plan.certificate_arn else None,
@@ -98,12 +100,24 @@ class Edge(pulumi.ComponentResource):
                 lb_target_group_arn=target.arn,
                 opts=self._child,
             )
-        self._service()
-        self.url = (
-            pulumi.Output.from_input(f"https://{args.plan.domain}")
-            if args.plan.domain
-            else balancer.dns_name.apply(lambda host: f"http://{host}")
-        )
+        if args.plan.domain and args.plan.hosted_zone_id:
+            aws.route53.Record(
+                f"{name}-record",
+                zone_id=args.plan.hosted_zone_id,
+                name=args.plan.domain,
+                type="A",
+                aliases=[
+                    {
+                        "name": balancer.dns_name,
+                        "zone_id": balancer.zone_id,
+                        # There is nowhere else to send clients, whatever its health.
+                        "evaluate_target_health": False,
+                    }
+                ],
+                opts=self._child,
+            )
+        self.host = pulumi.Output.from_input(args.plan.domain) if args.plan.domain else balancer.dns_name
+        self.url = self.host.apply(lambda host: address(host, args.plan.port, tls=bool(args.plan.certificate_arn)))
         self.register_outputs({"url": self.url})
 
     def _security_group(self) -> aws.ec2.SecurityGroup:
@@ -116,7 +130,7 @@ class Edge(pulumi.ComponentResource):
             tags={**TAGS, "Name": args.names.of("edge")},
             opts=self._child,
         )
-        port = HTTPS_PORT if args.plan.certificate_arn else HTTP_PORT
+        port = args.plan.port
         aws.vpc.SecurityGroupIngressRule(
             f"{name}-from-clients",
             security_group_id=group.id,
@@ -152,27 +166,65 @@ class Edge(pulumi.ComponentResource):
         )
         return group
 
-    def _service(self) -> None:
-        args = self._args
-        kubernetes.core.v1.Service(
-            f"{self._name}-service",
-            # The pods behind it come later in the same update: waiting for them here would wait for ever.
-            metadata=metadata("edge", annotations={"pulumi.com/skipAwait": "true"}),
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeServiceArgs:
+    """Whose pods are behind the node port."""
+
+    selector: Mapping[str, str]
+    target_port: int
+    vpc_cidr: str | None
+    """From where those pods are let in to; None where they see to it themselves."""
+
+
+class EdgeService(pulumi.ComponentResource):
+    """Service `edge`, which leads from the node port to whatever serves clients: a move changes it in place."""
+
+    ready: list[pulumi.Resource]
+
+    def __init__(
+        self, name: str, args: EdgeServiceArgs, edge: Edge, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("pyairtable:compute:EdgeService", name, None, opts)
+        policy = self._policy(name, args, edge)
+        service = kubernetes.core.v1.Service(
+            f"{name}-service",
+            metadata=metadata("edge"),
             spec={
                 "type": "NodePort",
-                "selector": {"app": args.plan.service},
-                "ports": [
-                    {"name": "http", "port": HTTP_PORT, "target_port": args.plan.service_port, "node_port": NODE_PORT}
-                ],
+                "selector": dict(args.selector),
+                "ports": [{"name": "http", "port": HTTP_PORT, "target_port": args.target_port, "node_port": NODE_PORT}],
             },
-            opts=self._child,
-        )
-        kubernetes.networking.v1.NetworkPolicy(
-            f"{self._name}-policy",
-            metadata=metadata("edge"),
-            spec=network_policy_spec(
-                args.plan.service,
-                ingress=[{"from_": [{"ip_block": {"cidr": args.vpc_cidr}}], "ports": tcp(args.plan.service_port)}],
+            # A new policy before the pods behind it get traffic; one that is gone goes after.
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=policy, aliases=[_once_of(edge, "compute-edge-service")]
             ),
-            opts=self._child,
         )
+        self.ready = [service, *policy]
+        self.register_outputs({})
+
+    def _policy(self, name: str, args: EdgeServiceArgs, edge: Edge) -> list[pulumi.Resource]:
+        if args.vpc_cidr is None:
+            return []
+        let_in = {"from_": [{"ip_block": {"cidr": args.vpc_cidr}}], "ports": tcp(args.target_port)}
+        return [
+            kubernetes.networking.v1.NetworkPolicy(
+                f"{name}-policy",
+                metadata=metadata("edge"),
+                spec=network_policy_spec(
+                    args.selector["app"], version=args.selector.get("version", ""), ingress=[let_in]
+                ),
+                opts=pulumi.ResourceOptions(parent=self, aliases=[_once_of(edge, "compute-edge-policy")]),
+            )
+        ]
+
+
+def _once_of(edge: Edge, name: str) -> pulumi.Alias:
+    """What a part was called while it was the load balancer's own: it stays, whoever it belongs to."""
+    return pulumi.Alias(name=name, parent=edge)
+
+
+def address(host: str, port: int, *, tls: bool) -> str:
+    """The URL of a host, with the port where a client would not take it for granted."""
+    scheme, usual = ("https", HTTPS_PORT) if tls else ("http", HTTP_PORT)
+    return f"{scheme}://{host}" if port == usual else f"{scheme}://{host}:{port}"

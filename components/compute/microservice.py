@@ -1,7 +1,8 @@
 """Microservice: one service of the application in one colour, with everything that keeps it up."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -9,8 +10,6 @@ import pulumi_kubernetes as kubernetes
 from components.shared.manifests import (
     CONTAINER_SECURITY,
     INTERNET,
-    from_config_map,
-    from_secret,
     labels,
     metadata,
     network_policy_spec,
@@ -19,49 +18,17 @@ from components.shared.manifests import (
     resources,
     tcp,
 )
-from components.shared.stores import (
-    API_KEYS_SECRET,
-    CONNECTIONS,
-    DATABASE_SECRET,
-    POSTGRES_PORT,
-    REDIS_PORT,
-    REDIS_SECRET,
-    authority_mount,
-    authority_volume,
-)
+from components.shared.service_pods import AUTHORITY_FOLDER, ENVIRONMENT, USER_ID
+from components.shared.stores import POSTGRES_PORT, REDIS_PORT, authority_mount, authority_volume
 
-USER_ID = 10001
-"""No user of the node has this id, so a process that got out of its container would own nothing."""
 CPU_TARGET_PERCENT = 70
 DRAIN_SECONDS = 5
 """Time for Services and load balancers to notice that a pod goes, before it stops answering."""
 STOP_SECONDS = 30
-AUTHORITY_FOLDER = "/etc/pyairtable"
 
-ENVIRONMENT: dict[str, list[dict[str, Any]]] = {
-    "database": [
-        from_config_map("DB_HOST", CONNECTIONS, "DB_HOST"),
-        from_config_map("DB_PORT", CONNECTIONS, "DB_PORT"),
-        from_config_map("DB_NAME", CONNECTIONS, "DB_NAME"),
-        from_config_map("DB_SSLMODE", CONNECTIONS, "DB_SSLMODE"),
-        {"name": "DB_SSLROOTCERT", "value": f"{AUTHORITY_FOLDER}/ca.crt"},
-        from_secret("DB_USERNAME", DATABASE_SECRET, "username"),
-        from_secret("DB_PASSWORD", DATABASE_SECRET, "password"),
-    ],
-    "redis": [
-        from_config_map("REDIS_HOST", CONNECTIONS, "REDIS_HOST"),
-        from_config_map("REDIS_PORT", CONNECTIONS, "REDIS_PORT"),
-        {"name": "REDIS_CA_FILE", "value": f"{AUTHORITY_FOLDER}/ca.crt"},
-        from_secret("REDIS_PASSWORD", REDIS_SECRET, "password"),
-    ],
-    "api-keys": [
-        from_secret("JWT_SECRET", API_KEYS_SECRET, "jwt_secret"),
-        from_secret("API_KEY", API_KEYS_SECRET, "api_key"),
-        from_secret("AIRTABLE_TOKEN", API_KEYS_SECRET, "airtable_token", optional=True),
-        from_secret("GEMINI_API_KEY", API_KEYS_SECRET, "gemini_api_key", optional=True),
-    ],
-}
-"""What a service finds in its environment for each thing that it uses."""
+Colour = Literal["blue", "green"]
+SUFFIXES: Mapping[Colour, str] = {"blue": "", "green": "-green"}
+"""Blue has the plain names, so that green comes beside it and replaces nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +37,7 @@ class MicroserviceArgs:
 
     service: str
     image: str
-    colour: str
+    colour: Colour
     port: int
     cpu_millis: int
     memory_mib: int
@@ -83,65 +50,85 @@ class MicroserviceArgs:
     uses: tuple[str, ...]
     internet: bool
     pull_secret: str | None
+    has_service: bool
+    """Whether the Service is this colour's; it leads to the pods of both."""
+    stopped: bool
+    """Whether it has no replicas, whatever the autoscaler would give it."""
+    pod_labels: Mapping[str, str]
+    pod_annotations: Mapping[str, str]
+    """What its pods have besides, for whoever looks at pods as they are made."""
 
 
 class Microservice(pulumi.ComponentResource):
     """Deployment, Service, ServiceAccount, HPA, PDB and network policy of one service."""
 
+    deployment: kubernetes.apps.v1.Deployment
+
     def __init__(self, name: str, args: MicroserviceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("pyairtable:compute:Microservice", name, None, opts)
         self._name, self._args, self._child = name, args, pulumi.ResourceOptions(parent=self)
-        app = args.service
+        app, full_name = args.service, args.service + SUFFIXES[args.colour]
+        self._full_name = full_name
         account = kubernetes.core.v1.ServiceAccount(
             f"{name}-service-account",
-            metadata=metadata(app, app=app),
+            metadata=metadata(full_name, app=app),
             automount_service_account_token=False,
             image_pull_secrets=[{"name": args.pull_secret}] if args.pull_secret else None,
             opts=self._child,
         )
         policy = self._network_policy()
-        kubernetes.apps.v1.Deployment(
+        self.deployment = kubernetes.apps.v1.Deployment(
             f"{name}-deployment",
-            metadata=metadata(app, labels=self._labels()),
+            metadata=metadata(full_name, labels=self._labels()),
             spec={
-                # No replicas: they are the autoscaler's.
-                "selector": {"match_labels": {"app": app, "version": args.colour}},
+                # Otherwise none: they are the autoscaler's, which leaves alone what has been set to nothing.
+                "replicas": 0 if args.stopped else None,
+                "selector": {"match_labels": self._selector()},
                 "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
                 "revision_history_limit": 3,
-                "template": {"metadata": {"labels": self._labels()}, "spec": self._pod()},
+                "template": {"metadata": self._pod_metadata(), "spec": self._pod()},
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[account, *policy]),
         )
-        kubernetes.core.v1.Service(
-            f"{name}-service",
-            metadata=metadata(app, labels=self._labels()),
-            spec={
-                "type": "ClusterIP",
-                "selector": {"app": app},
-                "ports": [{"name": "http", "port": args.port, "target_port": "http"}],
-            },
-            opts=self._child,
-        )
+        if args.has_service:
+            kubernetes.core.v1.Service(
+                f"{name}-service",
+                metadata=metadata(app, labels=self._labels()),
+                spec={
+                    "type": "ClusterIP",
+                    "selector": {"app": app},
+                    "ports": [{"name": "http", "port": args.port, "target_port": "http"}],
+                },
+                opts=self._child,
+            )
         self._autoscaler()
         kubernetes.policy.v1.PodDisruptionBudget(
             f"{name}-disruption-budget",
-            metadata=metadata(app, app=app),
+            metadata=metadata(full_name, app=app),
             # Not minAvailable: with one replica that would block every drain.
-            spec={"max_unavailable": 1, "selector": {"match_labels": {"app": app, "version": args.colour}}},
+            spec={"max_unavailable": 1, "selector": {"match_labels": self._selector()}},
             opts=self._child,
         )
         self.register_outputs({})
 
+    def _selector(self) -> dict[str, str]:
+        return {"app": self._args.service, "version": self._args.colour}
+
     def _labels(self) -> dict[str, str]:
         return labels(self._args.service, version=self._args.colour)
+
+    def _pod_metadata(self) -> Any:
+        args = self._args
+        annotations = {"annotations": dict(args.pod_annotations)} if args.pod_annotations else {}
+        return {"labels": {**self._labels(), **args.pod_labels}, **annotations}
 
     def _autoscaler(self) -> None:
         args = self._args
         kubernetes.autoscaling.v2.HorizontalPodAutoscaler(
             f"{self._name}-autoscaler",
-            metadata=metadata(f"{args.service}-hpa", app=args.service),
+            metadata=metadata(f"{self._full_name}-hpa", app=args.service),
             spec={
-                "scale_target_ref": {"api_version": "apps/v1", "kind": "Deployment", "name": args.service},
+                "scale_target_ref": {"api_version": "apps/v1", "kind": "Deployment", "name": self._full_name},
                 "min_replicas": args.min_replicas,
                 "max_replicas": args.max_replicas,
                 "metrics": [
@@ -177,8 +164,8 @@ class Microservice(pulumi.ComponentResource):
         return [
             kubernetes.networking.v1.NetworkPolicy(
                 f"{self._name}-policy",
-                metadata=metadata(args.service, app=args.service),
-                spec=network_policy_spec(args.service, ingress=ingress, egress=egress),
+                metadata=metadata(self._full_name, app=args.service),
+                spec=network_policy_spec(args.service, version=args.colour, ingress=ingress, egress=egress),
                 opts=self._child,
             )
         ]
@@ -189,11 +176,11 @@ class Microservice(pulumi.ComponentResource):
         spread = {
             "max_skew": 1,
             "when_unsatisfiable": "ScheduleAnyway",  # one node is better than none
-            "label_selector": {"match_labels": {"app": args.service, "version": args.colour}},
+            "label_selector": {"match_labels": self._selector()},
         }
         needs_authority = {"database", "redis"} & {*args.uses}
         return {
-            "service_account_name": args.service,
+            "service_account_name": self._full_name,
             "automount_service_account_token": False,
             "enable_service_links": False,
             "security_context": pod_security(USER_ID),

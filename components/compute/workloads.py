@@ -1,13 +1,11 @@
 """Workloads: the microservices of one colour."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pulumi
 
-from components.compute.microservice import Microservice, MicroserviceArgs
-
-Colour = Literal["blue", "green"]
+from components.compute.microservice import Colour, Microservice, MicroserviceArgs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +31,36 @@ class WorkloadsArgs:
 
     colour: Colour
     services: tuple[ServiceArgs, ...]
+    others: tuple[ServiceArgs, ...] = ()
+    """The other colour's: a service that only one colour has serves both."""
     pull_secret: str | None
+    stopped: bool = False
+    pod_labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    pod_annotations: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningDeployment:
+    """A Deployment as it has to be before it gets traffic."""
+
+    id: pulumi.Output[str]
+    min_replicas: int
 
 
 class Workloads(pulumi.ComponentResource):
     """A Microservice for each entry of the config; who may call whom follows from their `calls`."""
 
+    deployments: Mapping[str, RunningDeployment]
+    """By the name of the service."""
+
     def __init__(self, name: str, args: WorkloadsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("pyairtable:compute:Workloads", name, None, opts)
-        ports = {service.name: service.port for service in args.services}
+        everyone = (*args.others, *args.services)
+        ports = {service.name: service.port for service in everyone}
+        theirs = {service.name for service in args.others}
+        deployments: dict[str, RunningDeployment] = {}
         for service in args.services:
-            Microservice(
+            microservice = Microservice(
                 f"{name}-{service.name}",
                 MicroserviceArgs(
                     service=service.name,
@@ -56,11 +73,19 @@ class Workloads(pulumi.ComponentResource):
                     max_replicas=service.max_replicas,
                     health_path=service.health_path,
                     calls={callee: ports[callee] for callee in service.calls},
-                    callers=tuple(other.name for other in args.services if service.name in other.calls),
+                    callers=tuple(dict.fromkeys(other.name for other in everyone if service.name in other.calls)),
                     uses=service.uses,
                     internet=service.internet,
                     pull_secret=args.pull_secret,
+                    has_service=args.colour == "blue" or service.name not in theirs,
+                    stopped=args.stopped,
+                    pod_labels=args.pod_labels,
+                    pod_annotations=args.pod_annotations,
                 ),
                 pulumi.ResourceOptions(parent=self),
             )
+            deployments[service.name] = RunningDeployment(
+                id=microservice.deployment.id, min_replicas=service.min_replicas
+            )
+        self.deployments = deployments
         self.register_outputs({})

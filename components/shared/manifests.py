@@ -95,10 +95,15 @@ INTERNET: Mapping[str, Any] = {
 
 
 def network_policy_spec(
-    app: str, *, ingress: Sequence[Mapping[str, Any]] = (), egress: Sequence[Mapping[str, Any]] = ()
+    app: str,
+    *,
+    version: str = "",
+    ingress: Sequence[Mapping[str, Any]] = (),
+    egress: Sequence[Mapping[str, Any]] = (),
 ) -> Any:
-    """What the pods of an app may receive and send, on top of the namespace's default of nothing."""
-    spec: dict[str, Any] = {"pod_selector": {"match_labels": {"app": app}}, "policy_types": []}
+    """What the pods of an app, or of one version of it, may receive and send, on top of the default of nothing."""
+    selector = {"app": app, **({"version": version} if version else {})}
+    spec: dict[str, Any] = {"pod_selector": {"match_labels": selector}, "policy_types": []}
     if ingress:
         spec["policy_types"].append("Ingress")
         spec["ingress"] = list(ingress)

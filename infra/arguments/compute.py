@@ -1,5 +1,7 @@
 """Arguments of phase 2's components."""
 
+from typing import TYPE_CHECKING
+
 import pulumi
 from pydantic import SecretStr
 
@@ -7,9 +9,11 @@ from components.compute import (
     BACKUP_CPU_MILLIS,
     BACKUP_MEMORY_MIB,
     Access,
+    Colour,
     ComputeArgs,
     DataStoresPlan,
     EdgePlan,
+    EdgeServiceArgs,
     NodeGroupPlan,
     Quota,
     RegistryLogin,
@@ -22,6 +26,9 @@ from components.cost_foundation import Images
 from cost.instance_types import INSTANCE_TYPES
 from infra.sections import NodeGroupSettings, ServiceSettings, StoreSettings, cpu_millis, memory_mib
 from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from components.blue_green import ServiceMesh
 
 DAYS_WITHOUT_BACKUP_IF_STOPPED = 4
 """Nodes that stop for the night may stop for a long weekend, and nothing changes in the database meanwhile."""
@@ -80,13 +87,49 @@ def compute_args(settings: Settings, alert_topic_arn: pulumi.Input[str]) -> Comp
     )
 
 
-def workloads_args(settings: Settings, images: Images, pull_secret: str | None) -> WorkloadsArgs:
-    """What Workloads has to know of the settings, with the images as the registry refers to them."""
+def workloads_args(
+    settings: Settings,
+    colour: Colour,
+    images: Images,
+    pull_secret: str | None,
+    mesh: "ServiceMesh | None",
+) -> WorkloadsArgs:
+    """What the Workloads of a colour have to know of the settings, with the images as the registry refers to them."""
+    both = {"blue": settings.services, "green": settings.blue_green.services if settings.is_blue_green else ()}
+    other = "green" if colour == "blue" else "blue"
+
+    def made(services: tuple[ServiceSettings, ...]) -> tuple[ServiceArgs, ...]:
+        return tuple(_service(service, images, settings.min_replicas) for service in services)
+
     return WorkloadsArgs(
-        colour="blue",
-        services=tuple(_service(service, images, settings.min_replicas) for service in settings.services),
+        colour=colour,
+        services=made(both[colour]),
+        others=made(both[other]),
         pull_secret=pull_secret,
+        stopped=settings.is_blue_green and settings.blue_green.stopped == colour,
+        pod_labels=mesh.pod_labels if mesh else {},
+        pod_annotations=mesh.pod_annotations if mesh else {},
     )
+
+
+def edge_service_args(settings: Settings, public: ServiceSettings, mesh: "ServiceMesh | None") -> EdgeServiceArgs:
+    """What is behind the edge: the mesh's gateway, or blue's public service while there is no mesh."""
+    if mesh:
+        return EdgeServiceArgs(
+            selector=mesh.gateway_selector,
+            target_port=mesh.gateway_port,
+            vpc_cidr=None,  # the gateway sees to it itself
+        )
+    return EdgeServiceArgs(
+        selector={"app": public.name, "version": "blue"},
+        target_port=public.port,
+        vpc_cidr=settings.network.cidr_block,
+    )
+
+
+def all_services(settings: Settings) -> tuple[ServiceSettings, ...]:
+    """The services of each colour that there is."""
+    return (*settings.services, *(settings.blue_green.services if settings.is_blue_green else ()))
 
 
 def _secret(value: SecretStr) -> pulumi.Output[str]:
@@ -116,9 +159,14 @@ def _stores(settings: Settings) -> DataStoresPlan:
         backup_schedule=stores.backup_schedule,
         backup_days_without=DAYS_WITHOUT_BACKUP_IF_STOPPED if settings.night_schedule else 1,
         backup_retention_days=stores.backup_retention_days,
-        database_clients=tuple(service.name for service in settings.services if "database" in service.uses),
-        redis_clients=tuple(service.name for service in settings.services if "redis" in service.uses),
+        database_clients=_clients(settings, "database"),
+        redis_clients=_clients(settings, "redis"),
     )
+
+
+def _clients(settings: Settings, store: str) -> tuple[str, ...]:
+    """Each once, whatever its colours."""
+    return tuple(dict.fromkeys(service.name for service in all_services(settings) if store in service.uses))
 
 
 def _store(store: StoreSettings) -> StoreSize:
@@ -144,27 +192,44 @@ def _service(service: ServiceSettings, images: Images, min_replicas: int) -> Ser
 def _quota(settings: Settings) -> Quota:
     """Every service at its most replicas and one more in a rollout, the stores, and what looks after them."""
     stores = (settings.stores.postgres, settings.stores.redis)
-    counts = [(service, service.max_replicas + 1) for service in settings.services]
+    counts = [(service, service.max_replicas + 1) for service in all_services(settings)]
+    mesh = _mesh_quota(settings, sum(count for _, count in counts)) if settings.is_blue_green else NO_MESH
     return Quota(
         cpu_millis=sum(service.cpu_millis * count for service, count in counts)
         + sum(cpu_millis(store.cpu) for store in stores)
         + JOB_CPU_MILLIS
-        + KEEPERS_CPU_MILLIS,
+        + KEEPERS_CPU_MILLIS
+        + mesh.cpu_millis,
         memory_mib=sum(service.memory_mib * count for service, count in counts)
         + sum(memory_mib(store.memory) for store in stores)
         + JOB_MEMORY_MIB
-        + KEEPERS_MEMORY_MIB,
-        pods=sum(count for _, count in counts) + PODS_BESIDE_SERVICES,
+        + KEEPERS_MEMORY_MIB
+        + mesh.memory_mib,
+        pods=sum(count for _, count in counts) + PODS_BESIDE_SERVICES + mesh.pods,
+    )
+
+
+NO_MESH = Quota(cpu_millis=0, memory_mib=0, pods=0)
+
+
+def _mesh_quota(settings: Settings, sidecars: int) -> Quota:
+    """A sidecar for each pod of a service, the gateways and one more in a rollout, and one migration at a time."""
+    from components import blue_green as mesh  # where it begins: a preview loads only what its phase needs
+
+    gateways = settings.min_replicas + 1
+    return Quota(
+        cpu_millis=mesh.PROXY_CPU_MILLIS * sidecars + mesh.GATEWAY_CPU_MILLIS * gateways + mesh.MIGRATION_CPU_MILLIS,
+        memory_mib=mesh.PROXY_MEMORY_MIB * sidecars + mesh.GATEWAY_MEMORY_MIB * gateways + mesh.MIGRATION_MEMORY_MIB,
+        pods=gateways + 1,
     )
 
 
 def _edge(settings: Settings) -> EdgePlan | None:
-    public = next((service for service in settings.services if service.public), None)
-    if not settings.edge.enabled or public is None:
+    if not settings.edge.enabled or settings.public_service is None:
         return None
     return EdgePlan(
-        service=public.name,
-        service_port=public.port,
+        port=settings.edge.listener_port,
         domain=settings.edge.domain,
         certificate_arn=settings.edge.certificate_arn,
+        hosted_zone_id=settings.edge.hosted_zone_id,
     )

@@ -8,7 +8,8 @@ import pulumi
 from components.compute import Compute
 from components.secrets import ManagedSecretsArgs
 from infra.arguments.compute import DAYS_WITHOUT_BACKUP_IF_STOPPED
-from infra.settings import Settings
+from infra.sections import ServiceSettings
+from infra.settings import GREEN_SUFFIX, Settings
 
 READERS = ("database", "redis", "api-keys")
 """What a service may use that comes with a Secret."""
@@ -39,10 +40,17 @@ def managed_secrets_args(
         rotation_schedule=settings.secrets.rotation_schedule,
         rotation_days=settings.secrets.rotation_days,
         days_without_rotation=DAYS_WITHOUT_BACKUP_IF_STOPPED if settings.night_schedule else 1,
-        deployments=tuple(service.name for service in settings.services if {*READERS} & {*service.uses}),
+        deployments=(
+            *_readers(settings.services),
+            *(f"{name}{GREEN_SUFFIX}" for name in _readers(settings.blue_green.services) if settings.is_blue_green),
+        ),
         stateful_sets=("redis",),
         protect=settings.protect,
     )
+
+
+def _readers(services: tuple[ServiceSettings, ...]) -> list[str]:
+    return [service.name for service in services if {*READERS} & {*service.uses}]
 
 
 def _revision(stack: str, keys: dict[str, str]) -> str:

@@ -61,6 +61,8 @@ class Node:
     """Inputs that hold a secret somewhere."""
     ignored: tuple[str, ...]
     """Inputs whose changes are ignored."""
+    aliases: tuple[tuple[str, str], ...]
+    """What it was called before: its own name, and its parent's."""
     protect: bool
     retained: bool
     """Whether it is left as it is when the program no longer has it."""
@@ -219,7 +221,32 @@ def fullest(environment: str, phase: int = HIGHEST_BUILT) -> Graph:
         imagePullToken="pull-token",
         airtableToken="airtable-token",
         geminiApiKey="gemini-key",
+        blueGreen=green(greenWeight=100, stopped="blue", migrations=MIGRATIONS) if phase == HIGHEST_BUILT else green(),
     )
+
+
+MIGRATIONS = [
+    {"name": "add-workspaces", "image": "microservices/workspace-service:v2.0.0", "kind": "expand"},
+    {"name": "fill-workspaces", "image": "microservices/workspace-service:v2.0.0", "kind": "expand"},
+    {
+        "name": "drop-bases",
+        "image": "microservices/workspace-service:v2.1.0",
+        "kind": "contract",
+        "arguments": ["migrate", "contract"],
+    },
+]
+"""Two steps before green, and one once blue is no longer needed."""
+
+
+def green(**section: object) -> dict[str, object]:
+    """The section of a stack with a second release, whatever its environment: prod's."""
+    committed = stack_file("prod")[f"{PROJECT}:blueGreen"]
+    return {"enabled": True, "services": committed["services"], **section}
+
+
+def two_releases(stack: str = "prod", phase: int = HIGHEST_BUILT, **section: object) -> Graph:
+    """The graph of a stack with a second release."""
+    return platform(stack, phase=int(phase), blueGreen=green(**section))
 
 
 CERTIFICATE = f"arn:aws:acm:us-east-1:{ACCOUNT_ID}:certificate/00000000-0000-0000-0000-000000000000"
@@ -253,7 +280,11 @@ def varied_prod() -> Graph:
             {**gateway, "name": "lonely", "public": False, "minReplicas": 3, "uses": ["api-keys"]},
             {**gateway, "name": "silent", "public": False},
         ],
-        edge={"domain": "api.pyairtable.example", "certificateArn": CERTIFICATE},
+        edge={
+            "domain": "api.pyairtable.example",
+            "certificateArn": CERTIFICATE,
+            "hostedZoneId": "Z0123456789ABCDEFGHIJ",
+        },
     )
 
 
@@ -265,17 +296,33 @@ def _platform(stack: str, overrides: str) -> Graph:
     return run(lambda: Platform(settings), stack)
 
 
-def run(program: Callable[[], object], stack: str = "dev", engine_config: Mapping[str, str] | None = None) -> Graph:
+def run(
+    program: Callable[[], object],
+    stack: str = "dev",
+    engine_config: Mapping[str, str] | None = None,
+    *,
+    preview: bool = False,
+    cloud: "Cloud | None" = None,
+) -> Graph:
     """The graph of any program; raises what the program raises."""
     # The runtime keeps everything in context variables: a context of its own is a runtime of its own.
-    return contextvars.copy_context().run(lambda: asyncio.run(_run(program, stack, engine_config or {})))
+    monitor = RecordingMonitor(cloud or Cloud())
+    return contextvars.copy_context().run(
+        lambda: asyncio.run(_run(program, stack, engine_config or {}, monitor, preview=preview))
+    )
 
 
-async def _run(program: Callable[[], object], stack: str, engine_config: Mapping[str, str]) -> Graph:
+async def _run(
+    program: Callable[[], object],
+    stack: str,
+    engine_config: Mapping[str, str],
+    monitor: "RecordingMonitor",
+    *,
+    preview: bool,
+) -> Graph:
     log = _WarningLog()
-    monitor = RecordingMonitor()
     cast(Any, SETTINGS).outputs = set()
-    pulumi.runtime.set_mocks(monitor.mocks, PROJECT, stack, preview=False, logger=log, monitor=monitor)
+    pulumi.runtime.set_mocks(monitor.mocks, PROJECT, stack, preview=preview, logger=log, monitor=monitor)
     pulumi.runtime.set_all_config(dict(engine_config))
     # The monitor needs an event loop in the thread that it is called in, and somebody to close it.
     loop = asyncio.new_event_loop()
@@ -326,7 +373,7 @@ def _computed(type_: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any
         case "aws:ec2/launchTemplate:LaunchTemplate":
             return {"latestVersion": 1}
         case "aws:lb/loadBalancer:LoadBalancer":
-            return {"dnsName": "edge.elb.example"}
+            return {"dnsName": "edge.elb.example", "zoneId": "Z-of-the-load-balancer"}
         case "aws:eks/cluster:Cluster":
             return {
                 "certificateAuthority": {"data": "Q0E="},
@@ -360,14 +407,25 @@ LIVE = {
 """What the cluster has in the Secrets that the program reads, which is not what it once made."""
 
 
+ENOUGH = 50
+"""Replicas that are available, where nobody says otherwise."""
+
+
 class Cloud(mocks.Mocks):
     """Computes what providers would: an id for everything, an ARN and a key id for everything of AWS."""
+
+    def __init__(self, available: Mapping[str, int | None] | None = None) -> None:
+        """Replicas of Deployments that are not as many as anybody wants, by the logical names of the reads."""
+        self._available = available or {}
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         name = args.inputs.get("name", args.name)
         own = _computed(args.typ, name, args.inputs)
         if args.typ == "kubernetes:core/v1:Secret" and args.resource_id:
             return args.resource_id, {"data": LIVE[args.name.removeprefix("secrets-aws-").removesuffix("-live")]}
+        if args.typ == "kubernetes:apps/v1:Deployment" and args.resource_id:
+            available = self._available.get(args.name, ENOUGH)
+            return args.resource_id, {"status": {"availableReplicas": available} if available is not None else None}
         if not args.typ.startswith("aws:"):
             return f"{name}-id", {**args.inputs, **own}
         service = args.typ.split(":")[1].partition("/")[0]
@@ -381,8 +439,8 @@ class Cloud(mocks.Mocks):
 class RecordingMonitor(mocks.MockMonitor):
     """Keeps what a registration says beyond its inputs, and makes URNs as the engine does."""
 
-    def __init__(self) -> None:
-        super().__init__(Cloud())
+    def __init__(self, cloud: Cloud) -> None:
+        super().__init__(cloud)
         self.nodes: list[Node] = []
         self.reads: list[Read] = []
         self.finished: set[str] = set()
@@ -409,6 +467,9 @@ class RecordingMonitor(mocks.MockMonitor):
                     dependencies=frozenset(request.dependencies),
                     secrets=frozenset(key for key, value in inputs.items() if rpc.is_rpc_secret(value)),
                     ignored=tuple(request.ignoreChanges),
+                    aliases=tuple(
+                        (alias.spec.name, alias.spec.parentUrn.rpartition("::")[2]) for alias in request.aliases
+                    ),
                     protect=request.protect,
                     retained=request.retainOnDelete,
                 )

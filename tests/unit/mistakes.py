@@ -732,7 +732,8 @@ SERVICES = [
         for name in (
             *("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns"),
             *("secret-restarter", "database-rotation", "postgres-from-database-rotation"),
-            *("ingress-gateway", "from-ingress-gateway", "mesh", "migrations", "postgres-from-migrations"),
+            *("ingress-gateway", "from-ingress-gateway", "mesh", "migrations-expand", "migrations-contract"),
+            *("postgres-from-migrations-expand", "postgres-from-migrations-contract"),
         )
     ),
     Bad(

@@ -32,7 +32,7 @@ def ports(rule: dict[str, Any]) -> tuple[str, int, int]:
 
 @pytest.mark.parametrize("stack", ["dev", "staging"])
 def test_outside_of_prod_there_is_none(stack: str) -> None:
-    graph = platform(stack)
+    graph = platform(stack, phase=3)
     assert [
         node.name for node in graph.nodes if node.type.startswith(("aws:lb/", "aws:vpc/", "aws:autoscaling/"))
     ] == []
@@ -40,7 +40,7 @@ def test_outside_of_prod_there_is_none(stack: str) -> None:
 
 
 def test_its_load_balancer_is_public_in_the_public_subnets_and_guarded() -> None:
-    graph = platform("prod")
+    graph = platform("prod", phase=3)
     inputs = graph.only(BALANCER).inputs
     assert (inputs["loadBalancerType"], inputs["internal"]) == ("network", False)
     assert inputs["subnets"] == [f"compute-network-public-us-east-1{zone}-id" for zone in "ab"]
@@ -48,12 +48,12 @@ def test_its_load_balancer_is_public_in_the_public_subnets_and_guarded() -> None
 
 
 def test_the_names_fit_into_what_aws_takes() -> None:
-    graph = fullest("prod")
+    graph = fullest("prod", 3)
     assert all(len(graph.only(type_).inputs["name"]) <= 32 for type_ in (BALANCER, TARGET))
 
 
 def test_nodes_are_reached_on_the_node_port_from_the_load_balancers_group_only() -> None:
-    graph = platform("prod")
+    graph = platform("prod", phase=3)
     own, nodes = group_id(graph), graph.only("eks:index:Cluster").outputs["clusterSecurityGroupId"]
     into_nodes = rules(graph, INGRESS)[nodes]
     assert ports(into_nodes) == ("tcp", NODE_PORT, NODE_PORT)
@@ -63,7 +63,7 @@ def test_nodes_are_reached_on_the_node_port_from_the_load_balancers_group_only()
 
 
 def test_the_load_balancer_reaches_the_node_port_only() -> None:
-    graph = platform("prod")
+    graph = platform("prod", phase=3)
     (rule,) = rules(graph, EGRESS).values()
     assert rule["securityGroupId"] == group_id(graph)
     assert ports(rule) == ("tcp", NODE_PORT, NODE_PORT)
@@ -71,7 +71,7 @@ def test_the_load_balancer_reaches_the_node_port_only() -> None:
 
 
 def test_every_group_of_nodes_is_behind_it() -> None:
-    for graph in (platform("prod"), varied_prod()):
+    for graph in (platform("prod", phase=3), varied_prod()):
         target = graph.only(TARGET).outputs["arn"]
         assert {
             (node.inputs["autoscalingGroupName"], node.inputs["lbTargetGroupArn"]) for node in graph.of_type(ATTACHMENT)
@@ -79,7 +79,7 @@ def test_every_group_of_nodes_is_behind_it() -> None:
 
 
 def test_its_target_is_the_node_port_and_sees_the_load_balancer_as_its_client() -> None:
-    inputs = platform("prod").only(TARGET).inputs
+    inputs = platform("prod", phase=3).only(TARGET).inputs
     assert (inputs["targetType"], inputs["protocol"], inputs["port"]) == ("instance", "TCP", NODE_PORT)
     assert inputs["healthCheck"]["port"] == str(NODE_PORT)
     assert inputs["preserveClientIp"] == "false"
@@ -88,30 +88,38 @@ def test_its_target_is_the_node_port_and_sees_the_load_balancer_as_its_client() 
 @pytest.mark.parametrize("name", ["prod", "varied"])
 def test_the_service_leads_from_the_node_port_to_the_public_service(name: str) -> None:
     graph, public, port = (
-        (platform("prod"), "api-gateway", 8080) if name == "prod" else (varied_prod(), "gateway", 9000)
+        (platform("prod", phase=3), "api-gateway", 8080) if name == "prod" else (varied_prod(), "gateway", 9000)
     )
     service = graph.object("Service", "edge").inputs
-    assert (service["spec"]["type"], service["spec"]["selector"]) == ("NodePort", {"app": public})
+    assert (service["spec"]["type"], service["spec"]["selector"]) == ("NodePort", {"app": public, "version": "blue"})
     assert [(p["port"], p["targetPort"], p["nodePort"]) for p in service["spec"]["ports"]] == [(80, port, NODE_PORT)]
     (container,) = graph.object("Deployment", public).inputs["spec"]["template"]["spec"]["containers"]
     assert [p["containerPort"] for p in container["ports"]] == [port]
 
 
-def test_nobody_waits_for_the_services_pods_which_come_later() -> None:
-    metadata = platform("prod").object("Service", "edge").inputs["metadata"]
-    assert metadata["annotations"] == {"pulumi.com/skipAwait": "true"}
+@pytest.mark.parametrize("kind", ["Service", "NetworkPolicy"])
+def test_the_service_and_its_policy_are_what_they_were_while_they_were_the_load_balancers(kind: str) -> None:
+    """An update of a stack from then changes them where they are, and never has to make a second one of the name."""
+    node = platform("prod", phase=3).object(kind, "edge")
+    assert (f"compute-edge-{kind.removeprefix('Network').lower()}", "compute-edge") in node.aliases
+
+
+def test_the_service_comes_after_the_pods_behind_it() -> None:
+    graph = platform("prod", phase=3)
+    before = graph.before(graph.object("Service", "edge"))
+    assert {node.urn for node in graph.objects("Deployment") if node.name.startswith("blue-")} <= before
 
 
 class TestWithoutCertificate:
     def test_it_listens_for_http(self) -> None:
-        graph = platform("prod")
+        graph = platform("prod", phase=3)
         inputs = graph.only(LISTENER).inputs
         assert (inputs["port"], inputs["protocol"]) == (80, "TCP")
         assert not inputs.keys() & {"certificateArn", "sslPolicy"}
         assert inputs["defaultActions"] == [{"type": "forward", "targetGroupArn": graph.only(TARGET).outputs["arn"]}]
 
     def test_clients_get_in_on_the_listeners_port_only(self) -> None:
-        graph = platform("prod")
+        graph = platform("prod", phase=3)
         rule = rules(graph, INGRESS)[group_id(graph)]
         assert (ports(rule), rule["cidrIpv4"]) == (("tcp", 80, 80), "0.0.0.0/0")
 

@@ -42,12 +42,12 @@ def configured(stack: str) -> dict[str, dict[str, Any]]:
 
 @in_every_environment
 def test_there_is_a_deployment_for_each_service_of_the_config(stack: str) -> None:
-    assert deployments(platform(stack)).keys() == configured(stack).keys()
+    assert deployments(platform(stack, phase=3)).keys() == configured(stack).keys()
 
 
 @in_every_environment
 def test_its_image_and_size_are_the_configs(stack: str) -> None:
-    for name, container in containers(platform(stack)).items():
+    for name, container in containers(platform(stack, phase=3)).items():
         service = configured(stack)[name]
         assert container["image"] == f"ghcr.io/pyairtable-org/{service['image']}"
         asked = container["resources"]["requests"]
@@ -57,13 +57,13 @@ def test_its_image_and_size_are_the_configs(stack: str) -> None:
 @in_every_environment
 def test_its_image_comes_from_the_mirror_where_there_is_one(stack: str) -> None:
     host = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
-    for name, container in containers(fullest(stack)).items():
+    for name, container in containers(fullest(stack, 3)).items():
         assert container["image"] == f"{host}/pyairtable-alice-{stack}/{configured(stack)[name]['image']}"
 
 
 @in_every_environment
 def test_it_comes_after_nodes_add_ons_stores_and_credentials(stack: str) -> None:
-    graph = platform(stack)
+    graph = platform(stack, phase=3)
     needed = [*graph.of_type("aws:eks/nodeGroup:NodeGroup"), *graph.of_type("aws:eks/addon:Addon")]
     needed += [graph.object("StatefulSet", store) for store in ("postgres", "redis")]
     needed += [graph.object("Secret", name) for name in ("database-credentials", "redis-credentials", "api-keys")]
@@ -74,7 +74,7 @@ def test_it_comes_after_nodes_add_ons_stores_and_credentials(stack: str) -> None
 
 @in_every_environment
 def test_it_starts_under_its_own_network_policy_and_service_account(stack: str) -> None:
-    graph = platform(stack)
+    graph = platform(stack, phase=3)
     for name, node in deployments(graph).items():
         account = graph.object("ServiceAccount", name)
         assert template(node)["spec"]["serviceAccountName"] == name
@@ -86,7 +86,7 @@ class TestAutoscaling:
     def test_it_has_from_its_environments_least_to_five_replicas_at_70_percent_cpu(
         self, stack: str, least: int
     ) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         for name in deployments(graph):
             spec = graph.object("HorizontalPodAutoscaler", f"{name}-hpa").inputs["spec"]
             assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
@@ -111,11 +111,13 @@ class TestAutoscaling:
 
     @in_every_environment
     def test_the_number_of_replicas_is_the_autoscalers(self, stack: str) -> None:
-        assert [name for name, node in deployments(platform(stack)).items() if "replicas" in node.inputs["spec"]] == []
+        assert [
+            name for name, node in deployments(platform(stack, phase=3)).items() if "replicas" in node.inputs["spec"]
+        ] == []
 
     @in_every_environment
     def test_a_drain_takes_one_pod_at_a_time_and_is_never_blocked(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         for name, node in deployments(graph).items():
             spec = graph.object("PodDisruptionBudget", name).inputs["spec"]
             assert spec == {"maxUnavailable": 1, "selector": node.inputs["spec"]["selector"]}
@@ -124,7 +126,7 @@ class TestAutoscaling:
 class TestRollout:
     @in_every_environment
     def test_a_new_pod_is_ready_before_an_old_one_goes(self, stack: str) -> None:
-        for node in deployments(platform(stack)).values():
+        for node in deployments(platform(stack, phase=3)).values():
             assert node.inputs["spec"]["strategy"] == {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
@@ -132,21 +134,21 @@ class TestRollout:
 
     @in_every_environment
     def test_a_pod_answers_while_its_service_forgets_it_and_then_has_time_to_stop(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         for name, container in containers(graph).items():
             drain = container["lifecycle"]["preStop"]["sleep"]["seconds"]
             assert 0 < drain < pods(graph)[name]["terminationGracePeriodSeconds"]
 
     @in_every_environment
     def test_it_gets_requests_while_it_says_that_it_is_well(self, stack: str) -> None:
-        for container in containers(platform(stack)).values():
+        for container in containers(platform(stack, phase=3)).values():
             for kind in ("startup", "readiness"):
                 assert container[f"{kind}Probe"]["httpGet"] == {"path": "/health", "port": "http"}
 
     @in_every_environment
     def test_it_is_restarted_only_when_it_does_not_even_listen(self, stack: str) -> None:
         """A restart does not bring back a database that is away."""
-        for container in containers(platform(stack)).values():
+        for container in containers(platform(stack, phase=3)).values():
             assert container["livenessProbe"]["tcpSocket"] == {"port": "http"}
 
     def test_where_it_is_asked_is_the_configs(self) -> None:
@@ -156,7 +158,7 @@ class TestRollout:
 
     @in_every_environment
     def test_its_pods_are_spread_over_nodes_and_zones_as_far_as_there_are_any(self, stack: str) -> None:
-        for name, node in deployments(platform(stack)).items():
+        for name, node in deployments(platform(stack, phase=3)).items():
             constraints = template(node)["spec"]["topologySpreadConstraints"]
             assert {c["topologyKey"] for c in constraints} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
             assert {c["whenUnsatisfiable"] for c in constraints} == {"ScheduleAnyway"}
@@ -166,13 +168,13 @@ class TestRollout:
 class TestColour:
     @in_every_environment
     def test_every_pod_says_its_version_and_its_deployment_is_of_that_version_only(self, stack: str) -> None:
-        for name, node in deployments(platform(stack)).items():
+        for name, node in deployments(platform(stack, phase=3)).items():
             assert node.inputs["spec"]["selector"] == {"matchLabels": {"app": name, "version": "blue"}}
             assert template(node)["metadata"]["labels"].items() >= {("app", name), ("version", "blue")}
 
     @in_every_environment
     def test_its_service_is_for_every_version(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         for name in deployments(graph):
             spec = graph.object("Service", name).inputs["spec"]
             assert (spec["type"], spec["selector"]) == ("ClusterIP", {"app": name})
@@ -182,7 +184,7 @@ class TestColour:
 class TestSecurity:
     @in_every_environment
     def test_it_is_not_root_and_has_no_privileges(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         for name, container in containers(graph).items():
             pod = pods(graph)[name]["securityContext"]
             assert pod["runAsNonRoot"] is True
@@ -197,7 +199,7 @@ class TestSecurity:
 
     @in_every_environment
     def test_it_writes_to_scratch_space_of_bounded_size_only(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         for name, container in containers(graph).items():
             writable = [mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
             assert writable == ["scratch"]
@@ -206,7 +208,7 @@ class TestSecurity:
 
     @in_every_environment
     def test_it_has_no_token_of_the_cluster(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         for name, pod in pods(graph).items():
             assert pod["automountServiceAccountToken"] is False
             assert pod["enableServiceLinks"] is False
@@ -214,14 +216,14 @@ class TestSecurity:
 
     @in_every_environment
     def test_it_has_limits_and_its_memory_is_not_overcommitted(self, stack: str) -> None:
-        for container in containers(platform(stack)).values():
+        for container in containers(platform(stack, phase=3)).values():
             requests, limits = container["resources"]["requests"], container["resources"]["limits"]
             assert requests.keys() == limits.keys() == {"cpu", "memory", "ephemeral-storage"}
             assert requests["memory"] == limits["memory"]
 
     @in_every_environment
     def test_its_image_has_a_tag_that_stays(self, stack: str) -> None:
-        for container in containers(platform(stack)).values():
+        for container in containers(platform(stack, phase=3)).values():
             assert re.search(r":v\d+\.\d+\.\d+$", container["image"])
 
 
@@ -248,7 +250,7 @@ PLACES = {
 class TestEnvironment:
     @in_every_environment
     def test_it_gets_the_credentials_of_what_it_uses_and_no_others(self, stack: str) -> None:
-        for name, container in containers(platform(stack)).items():
+        for name, container in containers(platform(stack, phase=3)).items():
             told = {
                 entry["name"]: (reference["name"], reference["key"])
                 for entry in container["env"]
@@ -259,8 +261,8 @@ class TestEnvironment:
 
     @in_every_environment
     def test_it_is_told_where_what_it_uses_is(self, stack: str) -> None:
-        keys = platform(stack).object("ConfigMap", "connections").inputs["data"].keys()
-        for name, container in containers(platform(stack)).items():
+        keys = platform(stack, phase=3).object("ConfigMap", "connections").inputs["data"].keys()
+        for name, container in containers(platform(stack, phase=3)).items():
             told = {
                 entry["name"]: reference
                 for entry in container["env"]
@@ -273,7 +275,7 @@ class TestEnvironment:
 
     @in_every_environment
     def test_keys_that_a_stack_may_not_have_yet_do_not_keep_it_from_starting(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         there = {
             (secret.inputs["metadata"]["name"], key)
             for secret in graph.objects("Secret")
@@ -286,7 +288,7 @@ class TestEnvironment:
 
     @in_every_environment
     def test_who_uses_a_store_can_verify_it(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         for name, container in containers(graph).items():
             files = {
                 entry["value"] for entry in container["env"] if entry["name"] in {"DB_SSLROOTCERT", "REDIS_CA_FILE"}
@@ -302,7 +304,7 @@ class TestEnvironment:
 
     @in_every_environment
     def test_it_is_told_its_port(self, stack: str) -> None:
-        for container in containers(platform(stack)).values():
+        for container in containers(platform(stack, phase=3)).values():
             (port,) = container["ports"]
             assert {"name": "PORT", "value": f"{port['containerPort']:.0f}"} in container["env"]
 
@@ -317,7 +319,7 @@ def test_one_more_service_is_its_own_resources_the_quota_the_policies_of_whom_it
         "uses": ["database"],
     }
     services = [*stack_file("dev")["pyairtable:services"], more]
-    before = {node.name: node for node in platform("dev").nodes}
+    before = {node.name: node for node in platform("dev", phase=3).nodes}
     after = {node.name: node for node in platform("dev", services=services, cost={"enforce": False}).nodes}
     own = {name for name in after if name.startswith("blue-billing-service")}
     assert after.keys() - before.keys() == own

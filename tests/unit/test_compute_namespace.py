@@ -65,7 +65,7 @@ def pod_specs(graph: Graph) -> list[tuple[Node, dict[str, Any], int]]:
 
 @in_every_environment
 def test_pods_are_admitted_under_the_restricted_profile_only(stack: str) -> None:
-    labels = namespace_of_pods(platform(stack)).inputs["metadata"]["labels"]
+    labels = namespace_of_pods(platform(stack, phase=3)).inputs["metadata"]["labels"]
     assert labels == {
         f"pod-security.kubernetes.io/{mode}{suffix}": value
         for mode in ("enforce", "warn", "audit")
@@ -75,7 +75,7 @@ def test_pods_are_admitted_under_the_restricted_profile_only(stack: str) -> None
 
 @in_every_environment
 def test_the_profile_is_of_the_clusters_version(stack: str) -> None:
-    graph = platform(stack)
+    graph = platform(stack, phase=3)
     labels = namespace_of_pods(graph).inputs["metadata"]["labels"]
     version = graph.only("eks:index:Cluster").inputs["version"]
     assert labels["pod-security.kubernetes.io/enforce-version"] == f"v{version}"
@@ -83,7 +83,7 @@ def test_the_profile_is_of_the_clusters_version(stack: str) -> None:
 
 @pytest.mark.parametrize("stack", [*ENVIRONMENTS, "varied"])
 def test_the_quota_holds_every_service_at_its_most_a_rollout_the_stores_the_jobs_and_the_restarter(stack: str) -> None:
-    graph = varied_prod() if stack == "varied" else platform(stack)
+    graph = varied_prod() if stack == "varied" else platform(stack, phase=3)
     hard = graph.only("kubernetes:core/v1:ResourceQuota").inputs["spec"]["hard"]
     asked = [(requests(spec), count) for _, spec, count in pod_specs(graph)]
     assert millis(hard["requests.cpu"]) == sum(cpu * count for (cpu, _), count in asked)
@@ -103,15 +103,15 @@ def test_the_quota_of_phase_2_already_has_room_for_what_phase_3_adds(stack: str)
 
 @in_every_environment
 def test_no_service_opens_a_load_balancer_of_its_own(stack: str) -> None:
-    hard = platform(stack).only("kubernetes:core/v1:ResourceQuota").inputs["spec"]["hard"]
+    hard = platform(stack, phase=3).only("kubernetes:core/v1:ResourceQuota").inputs["spec"]["hard"]
     assert hard["services.loadbalancers"] == "0"
-    kinds = {service.inputs["spec"]["type"] for service in platform(stack).objects("Service")}
+    kinds = {service.inputs["spec"]["type"] for service in platform(stack, phase=3).objects("Service")}
     assert kinds == ({"ClusterIP", "NodePort"} if stack == "prod" else {"ClusterIP"})
 
 
 @in_every_environment
 def test_everything_in_it_comes_after_it_its_quota_and_its_policies(stack: str) -> None:
-    graph = platform(stack)
+    graph = platform(stack, phase=3)
     rules = {graph.named(f"compute-namespace-{name}").urn for name in ("namespace", "quota", "default-deny", "dns")}
     for node, _, _ in pod_specs(graph):
         assert rules <= graph.before(node)
@@ -123,7 +123,7 @@ def test_everything_in_it_comes_after_it_its_quota_and_its_policies(stack: str) 
 class TestPullSecret:
     @in_every_environment
     def test_there_is_none_without_a_token(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         assert [
             s.name for s in graph.objects("Secret") if s.inputs.get("type") == "kubernetes.io/dockerconfigjson"
         ] == []
@@ -131,7 +131,7 @@ class TestPullSecret:
 
     @in_every_environment
     def test_it_logs_the_configured_user_in_to_the_registry(self, stack: str) -> None:
-        secret = fullest(stack).object("Secret", "registry-credentials")
+        secret = fullest(stack, 3).object("Secret", "registry-credentials")
         assert secret.inputs["type"] == "kubernetes.io/dockerconfigjson"
         assert json.loads(secret.inputs["stringData"][".dockerconfigjson"]) == {
             "auths": {"ghcr.io": {"auth": base64.b64encode(b"pyairtable-bot:pull-token").decode()}}
@@ -140,7 +140,7 @@ class TestPullSecret:
 
     @in_every_environment
     def test_every_service_pulls_with_it_and_comes_after_it(self, stack: str) -> None:
-        graph = fullest(stack)
+        graph = fullest(stack, 3)
         secret = graph.object("Secret", "registry-credentials")
         services = [node for node in graph.objects("Deployment") if graph.top_of(node).name == "blue"]
         assert len(services) == len(stack_file(stack)["pyairtable:services"])
@@ -154,7 +154,7 @@ class TestPullSecret:
 
 @in_every_environment
 def test_no_secret_value_is_anywhere_but_where_it_is_hidden(stack: str) -> None:
-    graph = fullest(stack)
+    graph = fullest(stack, 3)
     plain = ("pull-token", "airtable-token", "gemini-key", "generated ", "rotated ", "pyairtable-bot:pull-token")
     encoded = (base64.b64encode(value.encode()).decode().rstrip("=")[:-1] for value in plain)
     values = "|".join((*plain, *encoded))
@@ -172,7 +172,7 @@ def test_no_secret_value_is_anywhere_but_where_it_is_hidden(stack: str) -> None:
 
 @in_every_environment
 def test_no_pod_is_told_a_secret_value_in_its_own_spec(stack: str) -> None:
-    graph = fullest(stack)
+    graph = fullest(stack, 3)
     told = {
         (node.inputs["metadata"]["name"], container["name"], entry["name"]): entry["value"]
         for node, spec, _ in pod_specs(graph)

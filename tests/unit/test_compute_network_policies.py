@@ -82,7 +82,7 @@ JOBS = {("postgres-backup", "postgres", 5432), ("database-rotation", "postgres",
 
 @in_every_environment
 def test_pods_reach_each_other_exactly_as_the_config_says(stack: str) -> None:
-    assert among_pods(platform(stack)) == configured(stack)
+    assert among_pods(platform(stack, phase=3)) == configured(stack)
 
 
 def test_a_port_is_the_callees() -> None:
@@ -96,13 +96,13 @@ def test_in_phase_2_only_the_backup_is_let_in_besides(stack: str) -> None:
 
 @in_every_environment
 def test_nothing_is_let_through_by_default(stack: str) -> None:
-    spec = platform(stack).object("NetworkPolicy", "default-deny").inputs["spec"]
+    spec = platform(stack, phase=3).object("NetworkPolicy", "default-deny").inputs["spec"]
     assert spec == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
 @in_every_environment
 def test_a_policy_declares_the_directions_that_it_has_rules_for(stack: str) -> None:
-    for policy in platform(stack).objects("NetworkPolicy"):
+    for policy in platform(stack, phase=3).objects("NetworkPolicy"):
         spec = policy.inputs["spec"]
         declared = {direction.lower() for direction in spec["policyTypes"]}
         assert {"ingress", "egress"} & spec.keys() <= declared
@@ -111,7 +111,7 @@ def test_a_policy_declares_the_directions_that_it_has_rules_for(stack: str) -> N
 
 @in_every_environment
 def test_every_pod_finds_names_and_nothing_else_of_the_system(stack: str) -> None:
-    graph = platform(stack)
+    graph = platform(stack, phase=3)
     elsewhere = [
         (policy.inputs["metadata"]["name"], policy.inputs["spec"]["podSelector"], rule)
         for policy in graph.objects("NetworkPolicy")
@@ -137,12 +137,12 @@ def test_only_services_that_say_so_and_the_jobs_reach_the_internet_and_only_by_h
         for job in ("postgres-backup", "database-rotation")
         for block, port in (("0.0.0.0/0", 443), ("169.254.170.23/32", 80))
     }
-    assert with_outside(platform(stack), "egress") == internet | jobs | to_the_api_server(stack)
+    assert with_outside(platform(stack, phase=3), "egress") == internet | jobs | to_the_api_server(stack)
 
 
 def to_the_api_server(stack: str) -> set[tuple[str, str, int]]:
     """Its Service is in the network of Services, its endpoints are in the VPC."""
-    vpc = platform(stack).only("aws:ec2/vpc:Vpc").inputs["cidrBlock"]
+    vpc = platform(stack, phase=3).only("aws:ec2/vpc:Vpc").inputs["cidrBlock"]
     return {("secret-restarter", vpc, 443), ("secret-restarter", "172.20.0.0/16", 443)}
 
 
@@ -150,7 +150,7 @@ def to_the_api_server(stack: str) -> set[tuple[str, str, int]]:
 def test_the_internet_is_no_private_network_and_not_the_metadata_service(stack: str) -> None:
     excepted = [
         peer["ipBlock"]["except"]
-        for _, peer, _ in rules(platform(stack), "egress")
+        for _, peer, _ in rules(platform(stack, phase=3), "egress")
         if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0"
     ]
     assert excepted
@@ -159,11 +159,11 @@ def test_the_internet_is_no_private_network_and_not_the_metadata_service(stack: 
 
 @pytest.mark.parametrize("stack", ["dev", "staging"])
 def test_outside_of_prod_nobody_from_outside_reaches_a_pod(stack: str) -> None:
-    assert with_outside(platform(stack), "ingress") == set()
+    assert with_outside(platform(stack, phase=3), "ingress") == set()
 
 
 def test_in_prod_the_load_balancer_reaches_the_public_service_and_no_other_from_within_the_vpc() -> None:
-    assert with_outside(platform("prod"), "ingress") == {("api-gateway", "10.30.0.0/16", 8080)}
+    assert with_outside(platform("prod", phase=3), "ingress") == {("api-gateway", "10.30.0.0/16", 8080)}
     assert with_outside(varied_prod(), "ingress") == {("gateway", "10.40.0.0/20", 9000)}
 
 

@@ -62,7 +62,7 @@ def test_a_component_knows_neither_the_settings_nor_another_phase(path: Path) ->
 
 
 def test_what_phases_share_belongs_to_none_of_them() -> None:
-    assert sorted(PHASES) == ["compute", "cost_foundation", "secrets"]
+    assert sorted(PHASES) == ["blue_green", "compute", "cost_foundation", "secrets"]
     assert list((COMPONENTS / SHARED).glob("*.py"))
 
 

@@ -25,6 +25,7 @@ from tests.unit.graph import (
     platform,
     run,
     stack_file,
+    two_releases,
 )
 
 BUILT = [phase for phase in Phase if phase <= HIGHEST_BUILT]
@@ -39,6 +40,9 @@ TOP_OF_PHASE = {
     Phase.COST_FOUNDATION: {"pyairtable:cost_foundation:CostFoundation"},
     Phase.COMPUTE: {"pyairtable:compute:Compute", "pyairtable:compute:Workloads"},
     Phase.SECRETS: {"pyairtable:secrets:ManagedSecrets"},
+    Phase.BLUE_GREEN: {
+        f"pyairtable:blue_green:{component}" for component in ("ServiceMesh", "ColourRoutes", "BlueGreen", "MutualTls")
+    },
 }
 """The components of each phase that stand directly below the stack."""
 
@@ -201,9 +205,10 @@ EDGE = {
     "compute-edge-listener": "aws:lb/listener:Listener",
     "compute-edge-nodes-general": "aws:autoscaling/attachment:Attachment",
     "compute-edge-nodes-stores": "aws:autoscaling/attachment:Attachment",
-    "compute-edge-service": KUBERNETES["Service"],
-    "compute-edge-policy": KUBERNETES["NetworkPolicy"],
 }
+EDGE_SERVICE = {"edge": "pyairtable:compute:EdgeService", "edge-service": KUBERNETES["Service"]}
+EDGE_POLICY = {"edge-policy": KUBERNETES["NetworkPolicy"]}
+"""Below phase 4; then the gateway has its own."""
 
 SECRETS = {
     "secrets": "pyairtable:secrets:ManagedSecrets",
@@ -274,15 +279,55 @@ def store(name: str) -> dict[str, str]:
     }
 
 
-def microservice(name: str) -> dict[str, str]:
+def microservice(name: str, colour: str = "blue", *, has_service: bool = True) -> dict[str, str]:
     return {
-        f"blue-{name}": "pyairtable:compute:Microservice",
-        f"blue-{name}-service-account": KUBERNETES["ServiceAccount"],
-        f"blue-{name}-deployment": KUBERNETES["Deployment"],
-        f"blue-{name}-service": KUBERNETES["Service"],
-        f"blue-{name}-autoscaler": KUBERNETES["HorizontalPodAutoscaler"],
-        f"blue-{name}-disruption-budget": KUBERNETES["PodDisruptionBudget"],
-        f"blue-{name}-policy": KUBERNETES["NetworkPolicy"],
+        f"{colour}-{name}": "pyairtable:compute:Microservice",
+        f"{colour}-{name}-service-account": KUBERNETES["ServiceAccount"],
+        f"{colour}-{name}-deployment": KUBERNETES["Deployment"],
+        **({f"{colour}-{name}-service": KUBERNETES["Service"]} if has_service else {}),
+        f"{colour}-{name}-autoscaler": KUBERNETES["HorizontalPodAutoscaler"],
+        f"{colour}-{name}-disruption-budget": KUBERNETES["PodDisruptionBudget"],
+        f"{colour}-{name}-policy": KUBERNETES["NetworkPolicy"],
+    }
+
+
+def istio(kind: str, api: str = "networking") -> str:
+    return f"kubernetes:{api}.istio.io/v1:{kind}"
+
+
+MESH = {
+    "mesh": "pyairtable:blue_green:ServiceMesh",
+    "mesh-system-namespace": KUBERNETES["Namespace"],
+    "mesh-nodes-namespace": KUBERNETES["Namespace"],
+    "mesh-base": KUBERNETES["Release"],
+    "mesh-cni": KUBERNETES["Release"],
+    "mesh-istiod": KUBERNETES["Release"],
+    "mesh-scope": istio("Sidecar"),
+    "mesh-policy": KUBERNETES["NetworkPolicy"],
+    "mutual-tls": "pyairtable:blue_green:MutualTls",
+    "mutual-tls-peers": istio("PeerAuthentication", "security"),
+    "blue-green": "pyairtable:blue_green:BlueGreen",
+    "blue-green-gateway": "pyairtable:blue_green:IngressGateway",
+    "blue-green-gateway-policy": KUBERNETES["NetworkPolicy"],
+    "blue-green-gateway-service-policy": KUBERNETES["NetworkPolicy"],
+    "blue-green-gateway-release": KUBERNETES["Release"],
+    "blue-green-gateway-gateway": istio("Gateway"),
+    "blue-green-route": istio("VirtualService"),
+}
+
+
+def second_release(stack: str) -> dict[str, str]:
+    """What phase 4 makes in a stack: the mesh, green, and the routes between the colours."""
+    blue = {service["name"] for service in stack_file(stack)["pyairtable:services"]}
+    green = {service["name"] for service in stack_file("prod")["pyairtable:blueGreen"]["services"]}
+    inside = blue & green - {"api-gateway"}
+    return {
+        **MESH,
+        "green": "pyairtable:compute:Workloads",
+        **{k: v for name in green for k, v in microservice(name, "green", has_service=name not in blue).items()},
+        "routes": "pyairtable:blue_green:ColourRoutes",
+        **{f"routes-{name}-subsets": istio("DestinationRule") for name in blue | green},
+        **{f"routes-{name}-route": istio("VirtualService") for name in inside},
     }
 
 
@@ -295,6 +340,11 @@ def compute(stack: str) -> dict[str, str]:
         *(microservice(service["name"]) for service in stack_file(stack)["pyairtable:services"]),
     ]
     return {name: type for part in parts for name, type in part.items()}
+
+
+def at(stack: str, phase: Phase) -> Graph:
+    """The graph of an environment at a phase: all have a second release at the last one, as any may."""
+    return two_releases(stack, phase)
 
 
 def without_revision(name: str) -> str:
@@ -332,7 +382,7 @@ def test_phase_2_in_staging_also_makes_a_group_for_the_stores_and_flow_logs() ->
 
 def test_phase_2_in_prod_also_makes_private_subnets_logs_a_key_and_the_edge() -> None:
     before = {"aws": AWS_PROVIDER} | COST_FOUNDATION | OWN_KEY
-    own = node_group("stores") | FLOW_LOGS | PRIVATE_NODES | PROD_CLUSTER | EDGE
+    own = node_group("stores") | FLOW_LOGS | PRIVATE_NODES | PROD_CLUSTER | EDGE | EDGE_SERVICE | EDGE_POLICY
     assert types_by_name(platform("prod", phase=2)) == before | compute("prod") | own
 
 
@@ -346,10 +396,30 @@ def test_phase_3_in_staging_and_prod_also_makes_a_key_for_the_secrets(stack: str
 
 
 @every_environment
+def test_phase_4_makes_the_mesh_green_and_the_routes(stack: str) -> None:
+    before, after = types_by_name(at(stack, Phase.SECRETS)), types_by_name(at(stack, Phase.BLUE_GREEN))
+    assert after == {name: type for name, type in before.items() if name not in EDGE_POLICY} | second_release(stack)
+
+
+@every_environment
+def test_phase_4_without_blue_green_is_phase_3_and_says_so(stack: str) -> None:
+    graph = platform(stack, phase=4, blueGreen={"enabled": False})
+    assert graph.text == platform(stack, phase=3, blueGreen={"enabled": False}).text
+    assert (graph.outputs["phase"], graph.outputs["green_weight"]) == (3, None)
+    (warning,) = graph.warnings
+    assert warning.startswith("phase 4 without blue-green is phase 3; ")
+
+
+@every_environment_and_phase
+def test_a_stack_that_is_what_it_says_is_built_without_a_warning(stack: str, phase: Phase) -> None:
+    assert at(stack, phase).warnings == ()
+
+
+@every_environment
 def test_secrets_a_schedule_and_a_mirror_make_no_more_than_what_they_are_for(stack: str) -> None:
-    own = types_by_name(fullest(stack)).keys() - types_by_name(platform(stack)).keys()
+    own = types_by_name(fullest(stack, 3)).keys() - types_by_name(platform(stack, phase=3)).keys()
     groups = ("general",) if stack == "dev" else ("general", "stores")
-    assert types_by_name(platform(stack)).keys() - types_by_name(fullest(stack)).keys() == set()
+    assert types_by_name(platform(stack, phase=3)).keys() - types_by_name(fullest(stack, 3)).keys() == set()
     assert {name for name in own if not name.startswith("cost-foundation-registry-")} == {
         "compute-namespace-pull-secret",
         *(f"compute-nodes-{group}-{action}" for group in groups for action in ("stop", "start")),
@@ -358,7 +428,7 @@ def test_secrets_a_schedule_and_a_mirror_make_no_more_than_what_they_are_for(sta
 
 @every_environment_and_phase
 def test_every_output_is_exported_and_is_null_exactly_below_its_phase(stack: str, phase: Phase) -> None:
-    outputs = platform(stack, phase=int(phase)).outputs
+    outputs = at(stack, phase).outputs
     absent = {"api_gateway_url"} if stack != "prod" else set()  # without an edge there is no address
     assert {name: value is None for name, value in outputs.items()} == {
         name: first > phase or name in absent for name, first in OUTPUTS.items()
@@ -367,7 +437,7 @@ def test_every_output_is_exported_and_is_null_exactly_below_its_phase(stack: str
 
 @every_environment_and_phase
 def test_the_outputs_of_the_stack_itself_say_its_phase_and_account(stack: str, phase: Phase) -> None:
-    outputs = platform(stack, phase=int(phase)).outputs
+    outputs = at(stack, phase).outputs
     assert (outputs["phase"], outputs["account_id"]) == (phase.value, ACCOUNT_ID)
 
 
@@ -396,33 +466,34 @@ def test_the_gateways_url_is_the_load_balancers() -> None:
 @every_environment_and_phase
 def test_the_kubeconfig_is_the_only_secret_output(stack: str, phase: Phase) -> None:
     expected = {"kubeconfig"} if phase >= Phase.COMPUTE else set[str]()
-    assert platform(stack, phase=int(phase)).secret_outputs == expected
+    assert at(stack, phase).secret_outputs == expected
 
 
 @every_environment_and_phase
 def test_every_parent_chain_begins_at_a_component_of_a_phase_that_exists(stack: str, phase: Phase) -> None:
-    graph = platform(stack, phase=int(phase))
+    graph = at(stack, phase)
     tops = {graph.top_of(node).type for node in graph.nodes}
-    assert tops == {AWS_PROVIDER}.union(*(TOP_OF_PHASE[below] for below in TOP_OF_PHASE if below <= phase))
+    edge = {EDGE_SERVICE["edge"]} if stack == "prod" and phase >= Phase.COMPUTE else set[str]()
+    assert tops == {AWS_PROVIDER}.union(edge, *(TOP_OF_PHASE[below] for below in TOP_OF_PHASE if below <= phase))
 
 
 @every_environment_and_phase
 def test_every_aws_resource_is_a_child_of_a_component(stack: str, phase: Phase) -> None:
-    graph = platform(stack, phase=int(phase))
+    graph = at(stack, phase)
     components = {node.urn for node in graph.components}
     assert [node.name for node in graph.aws if node.parent not in components] == []
 
 
 @every_environment_and_phase
 def test_children_are_named_after_their_component(stack: str, phase: Phase) -> None:
-    graph = platform(stack, phase=int(phase))
+    graph = at(stack, phase)
     below = [node for node in graph.nodes if graph.top_of(node) != node]
     assert [node.name for node in below if not node.name.startswith(f"{graph.at(node.parent).name}-")] == []
 
 
 @every_environment_and_phase
 def test_every_component_registers_its_outputs(stack: str, phase: Phase) -> None:
-    graph = platform(stack, phase=int(phase))
+    graph = at(stack, phase)
     assert [node.name for node in graph.components if node.urn not in graph.finished] == []
 
 
@@ -436,6 +507,7 @@ def test_every_aws_resource_uses_the_explicit_provider(stack: str, phase: Phase)
 @every_environment
 def test_what_is_read_of_the_cluster_is_read_through_the_stacks_own_provider(stack: str) -> None:
     graph = fullest(stack)
+    assert {read.type.rpartition(":")[2] for read in graph.reads} == {"Deployment", "Secret"}
     assert {read.provider for read in graph.reads} == {graph.only(KUBERNETES_PROVIDER).urn}
     assert fullest(stack, Phase.COMPUTE).reads == ()
 
@@ -495,14 +567,14 @@ def test_every_name_on_aws_carries_the_stack(stack: str, phase: Phase) -> None:
 
 @every_environment_and_phase
 def test_no_object_of_kubernetes_has_the_name_of_another_of_its_kind(stack: str, phase: Phase) -> None:
-    graph = platform(stack, phase=int(phase))
+    graph = at(stack, phase)
     names = Counter((node.inputs["kind"], node.inputs["metadata"]["name"]) for node in objects(graph))
     assert [name for name, times in names.items() if times > 1] == []
 
 
 @every_environment_and_phase
 def test_every_object_of_kubernetes_is_named_and_in_the_namespace(stack: str, phase: Phase) -> None:
-    graph = platform(stack, phase=int(phase))
+    graph = at(stack, phase)
     everywhere = {"Namespace", "PersistentVolume", "PriorityClass"}
     outside = [
         node.name
@@ -520,11 +592,40 @@ def test_the_provider_is_bound_to_the_stacks_account_and_region(stack: str) -> N
     assert provider.inputs["region"] == "us-east-1"
 
 
-@every_environment_and_phase
+@pytest.mark.parametrize("phase", [Phase.NOTHING, Phase.COST_FOUNDATION, Phase.COMPUTE])
+@every_environment
 def test_a_move_between_phases_changes_nothing_of_what_both_have(stack: str, phase: Phase) -> None:
-    after = {node.urn: node.inputs for node in platform(stack, phase=int(HIGHEST_BUILT)).nodes}
-    before = {node.urn: node.inputs for node in platform(stack, phase=int(phase)).nodes}
+    after = {node.urn: node.inputs for node in at(stack, Phase.SECRETS).nodes}
+    before = {node.urn: node.inputs for node in at(stack, phase).nodes}
     assert before == {urn: after[urn] for urn in before}
+
+
+@every_environment
+def test_phase_4_changes_only_pods_that_get_a_sidecar_what_is_behind_the_edge_and_who_and_how_much_is_let_in(
+    stack: str,
+) -> None:
+    before = {node.name: node.inputs for node in at(stack, Phase.SECRETS).nodes}
+    after = {node.name: node.inputs for node in at(stack, Phase.BLUE_GREEN).nodes}
+    changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+    blue = {service["name"] for service in stack_file(stack)["pyairtable:services"]}
+    assert {name for name in changed if not name.endswith("-policy")} == {
+        *(f"blue-{name}-deployment" for name in blue),
+        *({"edge-service"} if stack == "prod" else set[str]()),
+        "compute-namespace-quota",
+        "secrets-restarter-role",
+    }
+    stores = {"compute-stores-postgres-policy", "compute-stores-redis-policy"} if stack == "prod" else set[str]()
+    assert {name for name in changed if name.endswith("-policy")} == stores
+
+
+@every_environment
+def test_phase_4_changes_of_blues_deployments_only_labels_and_annotations_of_their_pods(stack: str) -> None:
+    before, after = at(stack, Phase.SECRETS), at(stack, Phase.BLUE_GREEN)
+    for node in (node for node in before.objects("Deployment") if node.name.startswith("blue-")):
+        then, now = node.inputs["spec"], after.at(node.urn).inputs["spec"]
+        assert {**then, "template": None} == {**now, "template": None}
+        assert then["template"]["spec"] == now["template"]["spec"]
+        assert then["template"]["metadata"]["labels"].items() < now["template"]["metadata"]["labels"].items()
 
 
 @every_environment
@@ -550,7 +651,7 @@ def test_of_phase_2_only_the_services_wait_for_phase_3(stack: str) -> None:
     assert more == {"blue": bindings}
     for node in before.nodes:
         waits = {after.top_of(after.at(urn)).name for urn in after.before(after.at(node.urn))}
-        assert ("secrets" in waits) == (before.top_of(node).name == "blue")
+        assert ("secrets" in waits) == (before.top_of(node).name in {"blue", "edge"})  # the edge is what leads to blue
 
 
 @every_environment
@@ -570,7 +671,7 @@ def inputs_without_the_stacks_name(stack: str, phase: Phase) -> dict[str, Mappin
     """Inputs of AWS resources by logical name, with the stack's name replaced wherever it is a word of its own."""
     return {
         without_revision(node.name): json.loads(re.sub(rf"\b{stack}\b", "STACK", json.dumps(node.inputs)))
-        for node in platform(stack, phase=int(phase)).nodes
+        for node in at(stack, phase).nodes
     }
 
 
@@ -622,7 +723,8 @@ def test_in_phase_2_staging_differs_from_dev_in_sizes_addresses_flow_logs_and_th
 
 def test_in_phase_2_prod_differs_from_staging_also_in_where_its_nodes_are_and_in_how_it_is_kept() -> None:
     found = differences("staging", "prod", Phase.COMPUTE)
-    own = OWN_KEY.keys() | PRIVATE_NODES.keys() | PROD_CLUSTER.keys() | EDGE.keys()
+    own = OWN_KEY.keys() | PRIVATE_NODES.keys() | PROD_CLUSTER.keys() | EDGE.keys() | EDGE_SERVICE.keys()
+    own |= EDGE_POLICY.keys()
     same_kind = {name for name in found.keys() - own if not (SIZED.fullmatch(name) or name.startswith("blue-"))}
     assert same_kind == {
         "cost-foundation-monitoring-budget",

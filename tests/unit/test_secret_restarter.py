@@ -70,7 +70,7 @@ def readers(stack: str) -> set[str]:
 class TestRole:
     @in_every_environment
     def test_it_may_change_the_workloads_that_read_a_secret_and_no_others(self, stack: str) -> None:
-        assert {(kind, name) for verb, kind, name in allowed(platform(stack)) if verb == "patch"} == {
+        assert {(kind, name) for verb, kind, name in allowed(platform(stack, phase=3)) if verb == "patch"} == {
             *(("deployments", name) for name in readers(stack)),
             ("statefulsets", "redis"),
             ("pods", "postgres-0"),
@@ -78,12 +78,12 @@ class TestRole:
 
     @in_every_environment
     def test_it_may_read_the_three_secrets_and_no_others(self, stack: str) -> None:
-        found = {(verb, name) for verb, kind, name in allowed(platform(stack)) if kind == "secrets"}
+        found = {(verb, name) for verb, kind, name in allowed(platform(stack, phase=3)) if kind == "secrets"}
         assert found == {("get", name) for name in SECRETS}
 
     @in_every_environment
     def test_besides_it_may_only_look(self, stack: str) -> None:
-        found = {(verb, kind) for verb, kind, _ in allowed(platform(stack))}
+        found = {(verb, kind) for verb, kind, _ in allowed(platform(stack, phase=3))}
         assert found == {
             ("get", "secrets"),
             ("get", "pods"),
@@ -102,7 +102,7 @@ class TestRole:
 
     @in_every_environment
     def test_the_workloads_that_it_may_change_are_those_that_the_script_finds(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         found = {
             (kind.lower() + "s", node.inputs["metadata"]["name"])
             for kind in ("Deployment", "StatefulSet")
@@ -113,7 +113,7 @@ class TestRole:
 
     @in_every_environment
     def test_the_role_is_in_the_namespace_and_is_its_service_accounts_alone(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         assert [node.name for node in graph.kubernetes if "ClusterRole" in node.type] == []
         binding = graph.object("RoleBinding", APP).inputs
         assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": APP}
@@ -128,19 +128,19 @@ def configured(stack: str) -> list[dict[str, Any]]:
 class TestDeployment:
     @in_every_environment
     def test_there_is_one_of_it_at_any_time(self, stack: str) -> None:
-        spec = deployment(platform(stack))
+        spec = deployment(platform(stack, phase=3))
         assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
         assert spec["template"]["metadata"]["labels"].items() >= spec["selector"]["matchLabels"].items()
 
     @in_every_environment
     def test_it_starts_with_its_permissions_its_script_and_its_way_to_the_api_server(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         needed = [graph.object(kind, APP) for kind in ("Role", "RoleBinding", "ServiceAccount", "NetworkPolicy")]
         needed.append(graph.object("ConfigMap", APP))
         assert {node.urn for node in needed} <= graph.before(graph.object("Deployment", APP))
 
     def test_its_script_is_the_projects_and_a_changed_one_restarts_it(self) -> None:
-        graph = platform("dev")
+        graph = platform("dev", phase=3)
         assert graph.object("ConfigMap", APP).inputs["data"] == {"restarter.py": SCRIPT.read_text()}
         assert container(graph)["command"] == ["python3", "/etc/secret-restarter/restarter.py"]
         assert container(graph)["volumeMounts"] == [
@@ -151,11 +151,11 @@ class TestDeployment:
 
     @in_every_environment
     def test_its_image_has_a_tag_that_stays_and_comes_from_where_nodes_are_not_rate_limited(self, stack: str) -> None:
-        assert container(platform(stack))["image"] == "public.ecr.aws/docker/library/python:3.13.9-slim"
+        assert container(platform(stack, phase=3))["image"] == "public.ecr.aws/docker/library/python:3.13.9-slim"
 
     @in_every_environment
     def test_it_has_no_privileges_and_writes_nothing(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         assert pod(graph)["securityContext"]["runAsNonRoot"] is True
         assert pod(graph)["securityContext"]["runAsUser"] > 1000
         assert pod(graph)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -168,7 +168,7 @@ class TestDeployment:
 
     @in_every_environment
     def test_it_is_the_only_pod_of_the_namespace_with_a_token_of_the_cluster(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         templates = [
             node.inputs["spec"]["template"] for kind in ("Deployment", "StatefulSet") for node in graph.objects(kind)
         ]
@@ -178,12 +178,12 @@ class TestDeployment:
 
     @in_every_environment
     def test_it_is_small(self, stack: str) -> None:
-        resources = container(platform(stack))["resources"]
+        resources = container(platform(stack, phase=3))["resources"]
         assert (resources["requests"]["cpu"], resources["requests"]["memory"]) == ("10m", "48Mi")
         assert resources["requests"]["memory"] == resources["limits"]["memory"]
 
     def test_what_it_is_told_is_all_that_the_script_asks_for(self) -> None:
-        told = {entry["name"]: entry["value"] for entry in container(platform("dev"))["env"]}
+        told = {entry["name"]: entry["value"] for entry in container(platform("dev", phase=3))["env"]}
         assert told == {
             "NAMESPACE": "pyairtable",
             "SECRETS": ",".join(SECRETS),
@@ -193,7 +193,7 @@ class TestDeployment:
 
     @in_every_environment
     def test_it_needs_no_pull_secret_and_no_aws(self, stack: str) -> None:
-        graph = fullest(stack)
+        graph = fullest(stack, 3)
         assert "imagePullSecrets" not in graph.object("ServiceAccount", APP).inputs
         accounts = graph.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
         assert APP not in {node.inputs["serviceAccount"] for node in accounts}
@@ -712,7 +712,7 @@ class ApiServer:
     def environment(self) -> dict[str, str]:
         """What the script's container is told."""
         return {
-            **{entry["name"]: entry["value"] for entry in container(platform("dev"))["env"]},
+            **{entry["name"]: entry["value"] for entry in container(platform("dev", phase=3))["env"]},
             "SERVICE_ACCOUNT_FOLDER": str(self.folder),
             "KUBERNETES_SERVICE_HOST": "127.0.0.1",
             "KUBERNETES_SERVICE_PORT": str(self.port),

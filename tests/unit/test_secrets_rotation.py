@@ -48,7 +48,7 @@ def statements(graph: Graph) -> dict[str, dict[str, Any]]:
 class TestIdentity:
     @in_every_environment
     def test_it_may_read_and_write_the_databases_secret_and_no_other(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         rotate = statements(graph)["RotateIt"]
         assert rotate["Action"] == ["secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"]
         assert rotate["Resource"] == graph.named(SECRET).outputs["arn"]
@@ -58,16 +58,16 @@ class TestIdentity:
 
     @in_every_environment
     def test_it_says_how_old_the_password_is_and_nothing_else(self, stack: str) -> None:
-        say = statements(platform(stack))["SaySo"]
+        say = statements(platform(stack, phase=3))["SaySo"]
         assert say["Action"] == ["cloudwatch:PutMetricData"]
         assert say["Condition"] == {"StringEquals": {"cloudwatch:namespace": METRIC_NAMESPACE}}
 
     def test_in_dev_that_is_all(self) -> None:
-        assert statements(platform("dev")).keys() == {"RotateIt", "SaySo"}
+        assert statements(platform("dev", phase=3)).keys() == {"RotateIt", "SaySo"}
 
     @pytest.mark.parametrize("stack", ["staging", "prod"])
     def test_with_an_own_key_it_uses_that_by_secrets_manager_only(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         use = statements(graph)["UseItsKey"]
         assert statements(graph).keys() == {"RotateIt", "SaySo", "UseItsKey"}
         assert use["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
@@ -76,7 +76,7 @@ class TestIdentity:
 
     @in_every_environment
     def test_it_is_its_service_accounts_which_has_no_token_of_the_cluster(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         identity = graph.named("secrets-rotation-identity")
         assert (identity.inputs["namespace"], identity.inputs["serviceAccount"]) == ("pyairtable", APP)
         assert identity.inputs["roleArn"] == graph.named("secrets-rotation-role-role").outputs["arn"]
@@ -86,7 +86,7 @@ class TestIdentity:
 
     @in_every_environment
     def test_identity_scripts_and_policies_are_there_before_the_first_run(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         needed = [graph.named(f"secrets-rotation-{name}") for name in ("identity", "role-policy", "service-account")]
         needed += [graph.object("ConfigMap", APP), graph.object("NetworkPolicy", APP)]
         needed += [graph.object("NetworkPolicy", "postgres-from-database-rotation")]
@@ -97,34 +97,36 @@ class TestIdentity:
 class TestJob:
     @in_every_environment
     def test_it_looks_every_night_half_an_hour_after_the_dump_and_never_twice_at_once(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         dump = graph.object("CronJob", "postgres-backup").inputs["spec"]["schedule"]
         assert (dump, job(graph)["schedule"]) == ("17 2 * * *", "47 2 * * *")
         assert job(graph)["concurrencyPolicy"] == "Forbid"
 
     @in_every_environment
     def test_it_looks_when_the_config_says(self, stack: str) -> None:
-        assert job(fullest(stack))["schedule"] == "47 12 * * MON-FRI"
+        assert job(fullest(stack, 3))["schedule"] == "47 12 * * MON-FRI"
 
     @in_every_environment
     def test_it_is_tried_again_but_not_for_ever(self, stack: str) -> None:
-        spec = job(platform(stack))["jobTemplate"]["spec"]
+        spec = job(platform(stack, phase=3))["jobTemplate"]["spec"]
         assert (spec["backoffLimit"], spec["activeDeadlineSeconds"]) == (3, 900)
-        assert job(platform(stack))["startingDeadlineSeconds"] == 3600
-        assert pod(platform(stack))["restartPolicy"] == "Never", "each try begins with reading the secret again"
+        assert job(platform(stack, phase=3))["startingDeadlineSeconds"] == 3600
+        assert pod(platform(stack, phase=3))["restartPolicy"] == "Never", (
+            "each try begins with reading the secret again"
+        )
 
     @in_every_environment
     def test_it_reads_then_rotates_then_stores(self, stack: str) -> None:
         """So what fails, fails before anybody is told of a new login, and the one in use goes on."""
-        spec = pod(platform(stack))
+        spec = pod(platform(stack, phase=3))
         assert [container["name"] for container in spec["initContainers"]] == ["read", "rotate"]
         assert [container["name"] for container in spec["containers"]] == ["store"]
-        for name, container in containers(platform(stack)).items():
+        for name, container in containers(platform(stack, phase=3)).items():
             assert container["command"] == ["sh", f"/etc/{APP}/{name}.sh"]
 
     @in_every_environment
     def test_its_images_are_those_of_the_backup_which_are_on_the_node(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         backup = graph.object("CronJob", "postgres-backup").inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         (dump,), (upload,) = backup["initContainers"], backup["containers"]
         assert {name: container["image"] for name, container in containers(graph).items()} == {
@@ -136,7 +138,7 @@ class TestJob:
 
     @in_every_environment
     def test_passwords_lie_in_memory_only(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         volumes = {volume["name"]: volume for volume in pod(graph)["volumes"]}
         assert volumes["work"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Mi"}
         for container in containers(graph).values():
@@ -149,7 +151,7 @@ class TestJob:
 
     @in_every_environment
     def test_it_logs_in_as_the_services_do_over_verified_tls(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         backup = graph.object("CronJob", "postgres-backup").inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         (dump,) = backup["initContainers"]
         told = environment(containers(graph)["rotate"])
@@ -160,12 +162,12 @@ class TestJob:
     @in_every_environment
     def test_the_stores_login_is_nobody_elses(self, stack: str) -> None:
         for name in ("read", "store"):
-            told = environment(containers(platform(stack))[name])
+            told = environment(containers(platform(stack, phase=3))[name])
             assert [key for key, value in told.items() if isinstance(value, dict)] == []
 
     @in_every_environment
     def test_which_secret_it_rotates_and_when_is_the_configs(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         for name in ("read", "store"):
             told = environment(containers(graph)[name])
             assert told["SECRET"] == graph.named(SECRET).outputs["arn"]
@@ -179,7 +181,7 @@ class TestJob:
 
     @in_every_environment
     def test_it_has_no_privileges(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         assert pod(graph)["securityContext"]["runAsNonRoot"] is True
         assert pod(graph)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in containers(graph).values():
@@ -189,7 +191,7 @@ class TestJob:
     @in_every_environment
     def test_it_is_as_large_as_the_backup(self, stack: str) -> None:
         """The quota of phase 2 has counted it that way."""
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         backup = graph.object("CronJob", "postgres-backup").inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         asked = backup["containers"][0]["resources"]["requests"]
         for container in containers(graph).values():
@@ -200,7 +202,7 @@ class TestJob:
 class TestNetwork:
     @in_every_environment
     def test_the_database_lets_it_in_by_a_policy_of_phase_3s_own(self, stack: str) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         own = graph.object("NetworkPolicy", "postgres-from-database-rotation").inputs["spec"]
         (rule,) = own["ingress"]
         assert own["podSelector"] == {"matchLabels": {"app": "postgres"}}
@@ -213,7 +215,7 @@ class TestNetwork:
 
     @in_every_environment
     def test_it_reaches_the_database_its_identity_and_aws(self, stack: str) -> None:
-        spec = platform(stack).object("NetworkPolicy", APP).inputs["spec"]
+        spec = platform(stack, phase=3).object("NetworkPolicy", APP).inputs["spec"]
         assert spec["policyTypes"] == ["Egress"]
         assert [(rule["ports"][0]["port"], [*rule["to"][0]]) for rule in spec["egress"]] == [
             (5432, ["podSelector"]),
@@ -227,7 +229,7 @@ class TestAlarm:
     def test_it_goes_off_two_days_after_the_password_was_due_or_when_nothing_says_how_old_it_is(
         self, stack: str
     ) -> None:
-        graph = platform(stack)
+        graph = platform(stack, phase=3)
         inputs = graph.named("secrets-rotation-overdue").inputs
         assert inputs["name"] == f"pyairtable-{stack}-database-password-old"
         assert (inputs["namespace"], inputs["metricName"]) == (METRIC_NAMESPACE, METRIC)
@@ -243,18 +245,18 @@ class TestAlarm:
 
     @in_every_environment
     def test_where_nodes_stop_at_night_a_long_weekend_is_waited_for(self, stack: str) -> None:
-        inputs = fullest(stack).named("secrets-rotation-overdue").inputs
+        inputs = fullest(stack, 3).named("secrets-rotation-overdue").inputs
         assert (inputs["period"], inputs["evaluationPeriods"]) == (60 * 60, 4 * 24 + 2)
 
     @in_every_environment
     def test_it_hears_of_what_the_job_puts(self, stack: str) -> None:
-        told = environment(containers(platform(stack))["store"])
+        told = environment(containers(platform(stack, phase=3))["store"])
         assert (told["METRIC_NAMESPACE"], told["METRIC"]) == (METRIC_NAMESPACE, METRIC)
 
 
 class TestScriptsInTheCluster:
     def test_they_are_the_projects_all_of_them(self) -> None:
-        graph = platform("dev")
+        graph = platform("dev", phase=3)
         data = graph.object("ConfigMap", APP).inputs["data"]
         assert data == {
             name: (SCRIPTS / name).read_text() for name in ("read.sh", "rotate.sh", "rotate.sql", "store.sh")
@@ -265,7 +267,7 @@ class TestScriptsInTheCluster:
         assert environment(containers(graph)["rotate"])["SQL"] == f"/etc/{APP}/rotate.sql"
 
     def test_what_a_script_asks_of_its_environment_it_is_told(self) -> None:
-        for name, container in containers(platform("dev")).items():
+        for name, container in containers(platform("dev", phase=3)).items():
             text = (SCRIPTS / f"{name}.sh").read_text()
             if name == "rotate":
                 text += (SCRIPTS / "rotate.sql").read_text()

@@ -1,0 +1,102 @@
+"""BlueGreen: which share of the requests each colour gets (runbook step 4.3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.blue_green.ingress_gateway import IngressGateway, IngressGatewayArgs
+from components.blue_green.istio import istio_object
+from components.blue_green.release_guard import GuardedDeployment, once_available
+from components.blue_green.routing import from_colour, rule, to
+from components.shared.stores import host
+
+WEIGHT_ANNOTATION = "pyairtable.io/green-weight"
+CANARY = {"headers": {"canary": {"exact": "true"}}}
+WHOLE = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlueGreenArgs:
+    """The public service, green's share of its requests, and what has to be there for one."""
+
+    service: str
+    service_port: int
+    edge_host: pulumi.Input[str] | None
+    """What clients ask for; None where there is no edge."""
+    gateways: int
+    vpc_cidr: str
+    green_weight: int
+    """Per cent."""
+    green_deployments: Mapping[str, GuardedDeployment]
+    """By their names in the cluster."""
+
+
+class BlueGreen(pulumi.ComponentResource):
+    """The ingress gateway, and the VirtualService of the public service, which alone holds the weights."""
+
+    ready: list[pulumi.Resource]
+
+    def __init__(
+        self,
+        name: str,
+        args: BlueGreenArgs,
+        kubernetes_provider: kubernetes.Provider,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("pyairtable:blue_green:BlueGreen", name, None, opts)
+        gateway = IngressGateway(
+            f"{name}-gateway",
+            IngressGatewayArgs(
+                replicas=args.gateways,
+                vpc_cidr=args.vpc_cidr,
+                service=args.service,
+                service_port=args.service_port,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+        weight = pulumi.Output.from_input(args.green_weight)
+        if args.green_weight > 0:
+            weight = once_available(
+                f"{name}-guard",
+                args.green_weight,
+                args.green_deployments,
+                pulumi.ResourceOptions(parent=self, provider=kubernetes_provider),
+            )
+        route = istio_object(
+            f"{name}-route",
+            "VirtualService",
+            args.service,
+            {
+                # With the mesh among the gateways a wildcard is refused.
+                "hosts": [host(args.service), *([args.edge_host] if args.edge_host is not None else [])],
+                "gateways": ["mesh", gateway.reference],
+                "http": routes(args.service, weight),
+            },
+            pulumi.ResourceOptions(parent=self, depends_on=gateway.ready),
+            annotations={
+                WEIGHT_ANNOTATION: weight.apply(str),
+                # The weights are the runbook's too, whose patches have to give way to the next update's.
+                "pulumi.com/patchForce": "true",
+            },
+        )
+        self.ready = [*gateway.ready, route]
+        self.register_outputs({})
+
+
+def routes(service: str, green_weight: pulumi.Output[int]) -> list[dict[str, Any]]:
+    """Rules of the public service's route, the first that matches taken: both colours are in the last at any weight."""
+    return [
+        rule("canary", [to(service, "green")], CANARY),
+        rule("green-callers", [to(service, "green")], from_colour("green")),
+        rule("blue-callers", [to(service, "blue")], from_colour("blue")),
+        rule(
+            "weighted",
+            [
+                to(service, "blue", green_weight.apply(lambda weight: WHOLE - weight)),
+                to(service, "green", green_weight),
+            ],
+        ),
+    ]
