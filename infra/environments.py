@@ -91,7 +91,7 @@ DEFAULTS: Final[Mapping[Environment, Mapping[str, Any]]] = {
         ],
         "stores": {
             "postgres": {"cpu": "1", "memory": "1536Mi", "diskGib": 50},
-            "redis": {"cpu": "100m", "memory": "512Mi", "diskGib": 4},
+            "redis": {"cpu": "100m", "memory": "256Mi", "diskGib": 4},
             "backupRetentionDays": 35,
         },
         "blueGreen": {"enabled": True},

@@ -19,12 +19,18 @@ from components.shared.manifests import (
     tcp,
 )
 from components.shared.service_pods import AUTHORITY_FOLDER, ENVIRONMENT, USER_ID
-from components.shared.stores import POSTGRES_PORT, REDIS_PORT, authority_mount, authority_volume
+from components.shared.stores import POSTGRES_PORT, REDIS_PORT, STORES_LABEL, authority_mount, authority_volume
 
 CPU_TARGET_PERCENT = 70
 DRAIN_SECONDS = 5
 """Time for Services and load balancers to notice that a pod goes, before it stops answering."""
 STOP_SECONDS = 30
+
+AWAY_FROM_STORES: Mapping[str, Any] = {
+    "preferred_during_scheduling_ignored_during_execution": [
+        {"weight": 100, "preference": {"match_expressions": [{"key": STORES_LABEL, "operator": "DoesNotExist"}]}}
+    ]
+}
 
 Colour = Literal["blue", "green"]
 SUFFIXES: Mapping[Colour, str] = {"blue": "", "green": "-green"}
@@ -185,6 +191,8 @@ class Microservice(pulumi.ComponentResource):
             "enable_service_links": False,
             "security_context": pod_security(USER_ID),
             "termination_grace_period_seconds": STOP_SECONDS,
+            # Dumps and rotations find room beside the stores, where they have to run.
+            "affinity": {"node_affinity": AWAY_FROM_STORES},
             "topology_spread_constraints": [
                 {**spread, "topology_key": key} for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
             ],
