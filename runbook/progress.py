@@ -10,6 +10,8 @@ from runbook.watch import Figures
 
 WIDTH: Final = 20
 SECONDS_PER_LINE: Final = 10.0
+CUT, WRAP = "\033[?7l", "\033[?7h"
+"""What is too long for the terminal is cut, and not: of a line that has been wrapped, only the end would be redrawn."""
 
 
 class Progress:
@@ -23,7 +25,7 @@ class Progress:
         """How it is now; a note says what is in the way of knowing."""
         text = self._line(figures) + (f"  {note}" if note else "")
         if sys.stderr.isatty():
-            click.echo(f"\r\033[K{text}", nl=False, err=True)
+            click.echo(f"\r\033[K{CUT}{text}{WRAP}", nl=False, err=True)
         elif figures.seconds - self._shown >= SECONDS_PER_LINE:
             self._shown = figures.seconds
             click.echo(text, err=True)

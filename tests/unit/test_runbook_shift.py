@@ -571,6 +571,6 @@ def test_on_a_terminal_the_line_is_redrawn(monkeypatch: pytest.MonkeyPatch, caps
     progress.end(figures)
     shown = capsys.readouterr().err
     assert shown.count("\r\033[K") == 3
-    assert "  no answer\r" in shown
+    assert "  no answer\033[?7h\r" in shown
     assert f"\033[32m{'█' * 10}\033[0m\033[34m{'█' * 10}\033[0m 0 of 30 s" in shown
     assert shown.endswith("stopped\n")
