@@ -14,6 +14,7 @@ from runbook.managed import MANAGED
 from runbook.options import json_option, stack_options, timeout_option
 from runbook.steps import Steps
 from runbook.target import opened
+from runbook.traffic_commands import COMMANDS
 
 NOT_READY = 3
 
@@ -51,8 +52,13 @@ def main() -> None:
       runbook rotate database --stack prod       a new database login for every service, none of them without one
       runbook secrets --stack prod               do the secrets arrive, and who lacks one?
       runbook restore-secret redis --stack dev   a secret was spoilt or deleted: put back what the cluster has
+      runbook shift --stack prod --to 10,50,100  traffic to green in steps, and back by itself when green fails
+      runbook rollback --stack prod              all traffic to blue, now
     """  # noqa: D301 — \b is click's mark for lines to keep
 
+
+for command in COMMANDS:
+    main.add_command(command)
 
 WHAT = click.argument("what", type=click.Choice(sorted(MANAGED)))
 

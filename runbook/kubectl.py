@@ -56,6 +56,15 @@ class KubectlError(RunbookError):
         self.reason = reason
 
 
+def find() -> str:
+    """The kubectl on PATH, or else the one beside Python."""
+    beside = os.pathsep.join((os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)))
+    found = shutil.which("kubectl", path=beside)
+    if found is None:
+        raise BadInputError("looking for kubectl: it is not on PATH; install it")
+    return found
+
+
 class _Call(NamedTuple):
     method: str
     path: str
@@ -75,11 +84,7 @@ class Kubectl:
     """
 
     def __init__(self, kubeconfig: Path, namespace: str, environment: Mapping[str, str] | None = None) -> None:
-        beside = os.pathsep.join((os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)))
-        found = shutil.which("kubectl", path=beside)
-        if found is None:
-            raise BadInputError("looking for kubectl: it is not on PATH; install it")
-        self._kubectl = found
+        self._kubectl = find()
         self._environment = {**os.environ, **(environment or {}), "KUBECONFIG": str(kubeconfig)}
         self._lock = threading.Lock()
         self._proxy: Proxy | None = None

@@ -17,7 +17,8 @@ SECONDS: Final = 60
 TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """The time."""
     return datetime.now(UTC)
 
 
@@ -28,7 +29,7 @@ class Lease:
         RunbookError: somebody else holds it; says who and since when.
     """
 
-    def __init__(self, kubectl: Kubectl, name: str, what: str, now: Callable[[], datetime] = _now) -> None:
+    def __init__(self, kubectl: Kubectl, name: str, what: str, now: Callable[[], datetime] = now) -> None:
         self._kubectl = kubectl
         self._name = name
         self._what = what
@@ -64,7 +65,7 @@ class Lease:
             raise RunbookError(f"{self._what}: another command has taken over, since this one stood still") from None
 
     def _acquired(self) -> Manifest:
-        now = self._now().strftime(TIME)
+        time = self._now().strftime(TIME)
         wanted: Manifest = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -72,8 +73,8 @@ class Lease:
             "spec": {
                 "holderIdentity": f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}",
                 "leaseDurationSeconds": SECONDS,
-                "acquireTime": now,
-                "renewTime": now,
+                "acquireTime": time,
+                "renewTime": time,
             },
         }
         try:

@@ -347,7 +347,7 @@ class Operator:
         with Kubectl(Path("/nonexistent"), "pyairtable") as kubectl:
             yield Target(
                 stack=stack,
-                in_sandbox=sandbox,
+                state_folder=self.world.file.parent / "state" if sandbox else None,
                 kubectl=kubectl,
                 access=Access(account_id="123456789012", region="us-east-1", endpoint="http://127.0.0.1:1"),
             )

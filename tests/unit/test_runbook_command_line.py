@@ -99,7 +99,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPat
     sys.stdout.close()
 
 
-@pytest.mark.parametrize("command", [[], ["rotate"], ["secrets"], ["restore-secret"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
 def test_every_command_explains_itself(command: list[str]) -> None:
     shown = run(*command, "--help").stdout
     assert "Usage: main" in shown

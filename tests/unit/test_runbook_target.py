@@ -14,11 +14,12 @@ from infra.phases import Phase
 from runbook import target
 from runbook.aws import Access
 from runbook.errors import BadInputError, RunbookError
-from runbook.target import opened
+from runbook.target import NotDeployedError, opened
 from sandbox import emulator
 from sandbox.control_plane import KUBE_APISERVER, ControlPlane
 from sandbox.state import State
 
+SLOW = {"sandbox", "pulumi", "kubernetes", "boto3", "botocore", "pydantic", "ruamel", "prometheus_client"}
 OUTPUTS: dict[str, Any] = {
     "account_id": "123456789012",
     "cluster_name": "pyairtable-dev",
@@ -33,6 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for what is found on PATH."""
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin{os.pathsep}/usr/bin")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("PULUMI_ORGANIZATION", raising=False)
     return tmp_path
 
 
@@ -70,6 +72,28 @@ def test_on_aws_the_outputs_say_where_it_is(folder: Path) -> None:
     assert asked == f"{target.ROOT} stack output --json --show-secrets --stack=dev --non-interactive\n"
 
 
+def test_an_organization_from_the_environment_is_where_the_stack_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULUMI_ORGANIZATION", "pyairtable-org")
+    answers(folder, OUTPUTS)
+    with opened("dev", sandbox=False, least=Phase.SECRETS) as found:
+        assert found.stack == "dev"
+    assert "--stack=pyairtable-org/dev " in (folder / "asked").read_text()
+
+
+def test_a_stack_that_has_not_got_that_far_can_be_told_from_other_trouble(folder: Path) -> None:
+    answers(folder, {"phase": 2})
+    with pytest.raises(NotDeployedError), opened("dev", sandbox=False, least=Phase.SECRETS):
+        pass
+
+
+def test_so_can_one_that_was_never_deployed(folder: Path) -> None:
+    plays_pulumi(folder, "echo \"error: no stack named 'dev' found\" >&2; exit 1")
+    with pytest.raises(NotDeployedError), opened("dev", sandbox=False, least=Phase.SECRETS):
+        pass
+
+
 @pytest.mark.parametrize("kubeconfig", ['{"kind": "Config"}', {"kind": "Config"}])
 def test_the_kubeconfig_is_the_users_only_and_goes_again(folder: Path, kubeconfig: object) -> None:
     answers(folder, {**OUTPUTS, "kubeconfig": kubeconfig})
@@ -99,6 +123,15 @@ def test_a_stack_that_has_not_got_that_far_is_told_how(folder: Path) -> None:
         "looking for the stack dev: it is deployed at phase 2, and this needs phase 3; set pyairtable:phase in "
         "Pulumi.dev.yaml and run pulumi up"
     )
+
+
+def test_one_without_blue_and_green_is_told_how_to_get_them(folder: Path) -> None:
+    answers(folder, OUTPUTS)
+    with (
+        pytest.raises(NotDeployedError, match=r"and this needs phase 4; .*, with blueGreen\.enabled$"),
+        opened("dev", sandbox=False, least=Phase.BLUE_GREEN),
+    ):
+        pass
 
 
 def test_a_stack_that_was_never_deployed_is_told_so(folder: Path) -> None:
@@ -169,6 +202,7 @@ def test_in_the_sandbox_its_own_files_say_where_it_is(sandbox: Sandbox) -> None:
     sandbox.holds(OUTPUTS)
     with opened("dev", sandbox=True, state_dir=sandbox.state.folder, least=Phase.SECRETS) as found:
         assert found.access == Access(account_id="123456789012", region="us-east-1", endpoint="http://127.0.0.1:4566")
+        assert found.state_folder == sandbox.state.folder
         assert kubeconfig_of(found) == sandbox.plane.kubeconfig
         assert found.command("secrets") == "runbook secrets --stack dev --sandbox"
         assert found.up == "sandbox up --stack dev"
@@ -213,7 +247,8 @@ def test_the_sandbox_of_this_checkout_is_the_default(monkeypatch: pytest.MonkeyP
 def test_what_only_the_sandbox_needs_is_not_loaded_for_aws() -> None:
     import subprocess
 
-    program = "import sys, runbook.cli, runbook.rotate, runbook.secrets_status, runbook.restore; print(*sys.modules)"
+    modules = (f"runbook.{path.stem}" for path in (target.ROOT / "runbook").glob("[a-z]*.py"))
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=target.ROOT, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert loaded & {"sandbox", "pulumi", "kubernetes", "boto3", "botocore", "pydantic"} == set()
+    assert loaded & SLOW == set()

@@ -1,0 +1,39 @@
+"""Retire: blue's pods go, once green has had all traffic for long enough."""
+
+from typing import Any
+
+from runbook import traffic
+from runbook.errors import RunbookError
+from runbook.lease import now
+from runbook.rollback import FULL, STOPPED, WEIGHT
+from runbook.target import Target
+
+
+def retire(target: Target, hold: float) -> dict[str, Any]:
+    """Write into the config that blue stands still; the next deployment does it.
+
+    Raises:
+        RunbookError: green has not had all traffic for that long.
+    """
+    what = f"retiring blue of {target.stack}"
+    seen = traffic.read(target.kubectl)
+    config = target.config.get(WEIGHT, 0)
+    if (seen.weight, seen.annotation, config) != (FULL, str(FULL), FULL):
+        raise RunbookError(
+            f"{what}: green has {seen.weight} % of the traffic, the annotation says {seen.annotation}, "
+            f"{target.config.name} {config}; all have to be {FULL} first: {target.command('shift --to 100')}"
+        )
+    if seen.changed_at is None:
+        raise RunbookError(f"{what}: the API server does not say since when green has all traffic")
+    held = (now() - seen.changed_at).total_seconds()
+    if held < hold:
+        raise RunbookError(
+            f"{what}: green has had all traffic for {_hours(held)}, and {_hours(hold)} are asked for; "
+            "wait, or say --hold"
+        )
+    target.config.set({STOPPED: traffic.BLUE})
+    return {"stack": target.stack, "held_seconds": round(held), "config": target.config.name}
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h"

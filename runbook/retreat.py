@@ -1,0 +1,144 @@
+"""Retreat: from phase 4 to phase 3 in steps, each a deployment: traffic to blue and plain text allowed, then no mesh.
+
+Taking the mesh away at once would leave pods that insist on mTLS beside pods that have no sidecar any more.
+"""
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from infra.phases import Phase
+from runbook.checks import condition, migrations
+from runbook.errors import BadInputError, RunbookError, leaving
+from runbook.lease import Lease
+from runbook.rollback import STOPPED, WEIGHT
+from runbook.shift import LEASE
+from runbook.stack_config import ROOT
+from runbook.steps import Steps
+from runbook.target import Target, pulumi_name
+from runbook.traffic import BLUE
+
+MTLS: Final = "blueGreen.mtls"
+PHASE: Final = "phase"
+NEXT_TIME: Final = {MTLS: "strict"}
+"""Without a mesh it means nothing, and the way up to phase 4 makes it strict once every pod can."""
+STANDARD_ERROR: Final = 2
+"""A deployment's own words are no result of this command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One change of the config, and the deployment that brings it."""
+
+    name: str
+    title: str
+    config: Mapping[str, object]
+    after: str
+    """How things are where its deployment fails."""
+
+
+BLUE_BACK: Final = Stage(
+    name="blue-back",
+    title="blue's pods come back",
+    config={STOPPED: "none", PHASE: Phase.BLUE_GREEN.value},
+    after="green goes on with all traffic",
+)
+TRAFFIC: Final = Stage(
+    name="traffic",
+    title="all traffic to blue, mTLS permissive",
+    config={WEIGHT: 0, MTLS: "permissive", STOPPED: "none", PHASE: Phase.BLUE_GREEN.value},
+    after="the mesh is there, both colours run",
+)
+MESH: Final = Stage(
+    name="mesh",
+    title="green and the mesh go",
+    config={PHASE: Phase.SECRETS.value},
+    after="blue has all traffic",
+)
+
+
+class Retreat:
+    """One retreat. Run again after a failure it goes on where that was."""
+
+    def __init__(self, target: Target, steps: Steps, *, yes: bool, force: bool) -> None:
+        self._target, self._steps, self._yes, self._force = target, steps, yes, force
+
+    def run(self) -> dict[str, Any]:
+        """Go through the stages that are left; what was done.
+
+        Raises:
+            RunbookError: it was refused, or a deployment has failed; says how things are.
+        """
+        stages = self._stages()
+        if stages:
+            with Lease(self._target.kubectl, LEASE, f"beginning the retreat of {self._target.stack}"):
+                self._refuse_if_blue_cannot_serve()
+        for stage in stages:
+            with leaving(f"{stage.after}; run {self._target.command('retreat')} again"):
+                with self._steps.step(f"{stage.name}-config", self._told(stage.config)):
+                    self._target.config.set(self._changes(stage.config))
+                with self._steps.step(stage.name, stage.title):
+                    self._up(stage)
+        if stages:
+            with self._steps.step("config", self._told(NEXT_TIME)):
+                self._target.config.set(NEXT_TIME)
+        return {"stack": self._target.stack, "seconds": self._steps.seconds, "steps": self._steps.done}
+
+    def _stages(self) -> list[Stage]:
+        """What is left. The phase of the config says little: it may be edited, or be the sandbox's of one run."""
+        config, outputs = self._target.config, self._target.outputs
+        if int(outputs["phase"]) <= Phase.SECRETS:
+            return []
+        now = {key: config.get(key, "") for key in (PHASE, *TRAFFIC.config)}
+        if outputs.get("green_weight") == 0 and now == {**TRAFFIC.config, **MESH.config}:
+            return [MESH]
+        return [*([BLUE_BACK] if config.get(STOPPED, "none") == BLUE else []), TRAFFIC, MESH]
+
+    def _refuse_if_blue_cannot_serve(self) -> None:
+        jobs = migrations(self._target.kubectl.read([], ["job"]), "contract")
+        applied = sorted(name for name, job in jobs.items() if not condition(job, "Failed"))
+        if applied and not self._force:
+            raise RunbookError(
+                f"retreating with {self._target.stack}: the contract migrations {', '.join(applied)} have been "
+                "applied, and blue does not know that schema; restore the dump from before them, take them out of "
+                "blueGreen.migrations, then say --force"
+            )
+
+    def _changes(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
+        """What the config does not say already."""
+        return {key: value for key, value in wanted.items() if self._target.config.get(key, None) != value}
+
+    def _told(self, config: Mapping[str, object]) -> str:
+        return f"{', '.join(f'{key} {value}' for key, value in config.items())} in {self._target.config.name}"
+
+    def _up(self, stage: Stage) -> None:
+        command = self._command()
+        click.echo(f"{'':18}{shlex.join(command)}", err=True)
+        interrupted = False
+        with subprocess.Popen(command, cwd=ROOT, stdout=STANDARD_ERROR) as process:
+            while True:
+                try:
+                    code = process.wait()
+                    break
+                except KeyboardInterrupt:  # which it has got, too, and ends as it should
+                    interrupted = True
+        if interrupted:
+            raise KeyboardInterrupt
+        if code:
+            raise RunbookError(f"{stage.title}: the deployment has ended with exit code {code}")
+
+    def _command(self) -> list[str]:
+        stack = self._target.stack
+        if self._target.state_folder:
+            folder = str(self._target.state_folder)
+            return [sys.executable, "-m", "sandbox", "up", "--stack", stack, "--state-dir", folder]
+        pulumi = shutil.which("pulumi")
+        if pulumi is None:
+            raise BadInputError("looking for pulumi: it is not on PATH; install it")
+        return [pulumi, "up", "--stack", pulumi_name(stack), *(["--yes"] if self._yes else [])]

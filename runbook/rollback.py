@@ -1,0 +1,113 @@
+"""Rollback: all traffic goes to blue, now. The patch comes first, everything else later.
+
+It needs no Pulumi run, no healthy green and no lease: it has to work in the middle of a shift, which notices and stops.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from components.shared.manifests import NAMESPACE
+from runbook import gateways, traffic
+from runbook.errors import RunbookError
+from runbook.kubectl import KubectlError
+from runbook.steps import Steps
+from runbook.target import Place
+
+BLUE_PATH: Final = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{traffic.SERVICE}"
+WEIGHT: Final = "blueGreen.greenWeight"
+STOPPED: Final = "blueGreen.stopped"
+FULL: Final = 100
+
+
+@dataclass(kw_only=True)
+class RolledBack:
+    """What a rollback has done."""
+
+    before: int | None
+    """Green's weight before it."""
+    patched_at: float
+    """Seconds since the command began until the cluster had taken the patch."""
+    gateways: list[str] = field(default_factory=list[str])
+    unconfirmed: list[str] = field(default_factory=list[str])
+    """Gateways that do not hear of istiod, and go on as they were."""
+    config: str = ""
+    trouble: list[str] = field(default_factory=list[str])
+    """What is not as it should be although the mesh is."""
+
+
+def roll_back(place: Place, steps: Steps, *, force: bool = False) -> RolledBack:
+    """Send all traffic to blue, then bring the config in line, and look whether the gateways have heard.
+
+    Raises:
+        RunbookError: the traffic could not be moved; nothing has been changed.
+    """
+    with steps.step("patch", "all traffic to blue"):
+        if not force:
+            _refuse_if_nobody_serves(place)
+        before = traffic.set_weight(place.kubectl, 0)
+    done = RolledBack(before=before.weight, patched_at=steps.seconds)
+    _confirm(place, done)
+    try:
+        with steps.step("config", f"greenWeight 0 in {place.config.name}"):
+            write(place, 0)
+        done.config = place.config.name
+    except RunbookError as error:
+        done.trouble.append(
+            f"the mesh and its annotation are at 0, {place.config.name} is not: {error}; set "
+            f"blueGreen.greenWeight to 0 there before the next deployment"
+        )
+    return done
+
+
+def write(place: Place, weight: int) -> None:
+    """Write green's weight into the config, so that the next deployment keeps it; what gets traffic is not stopped."""
+    config = place.config
+    stopped = {traffic.BLUE: weight < FULL, traffic.GREEN: weight > 0}.get(config.get(STOPPED, "none"), False)
+    config.set({WEIGHT: weight, **({STOPPED: "none"} if stopped else {})})
+
+
+def failure(done: RolledBack) -> RunbookError | None:
+    """The error that a rollback ends with, where something is left to do."""
+    return RunbookError(f"rolling back: {'; '.join(done.trouble)}") if done.trouble else None
+
+
+def as_json(done: RolledBack) -> dict[str, Any]:
+    """For `--json`."""
+    return {
+        "before": done.before,
+        "weight": 0,
+        "patched_at": done.patched_at,
+        "gateways": done.gateways,
+        "unconfirmed": done.unconfirmed,
+        "config": done.config,
+        "trouble": done.trouble,
+    }
+
+
+def _refuse_if_nobody_serves(place: Place) -> None:
+    """Blue may have been stopped after green had everything: then this would be an outage."""
+    try:
+        blue = place.kubectl.get(BLUE_PATH)
+    except KubectlError:  # whoever may patch the one and not read the other rolls back all the same
+        return
+    serves = blue is None or (blue.get("status") or {}).get("availableReplicas")
+    if not serves and traffic.read(place.kubectl).weight != 0:
+        raise RunbookError(
+            f"rolling back {place.stack}: blue has no pod that could serve; set blueGreen.stopped to none, run "
+            f"{place.up}, and roll back then; --force does it now all the same"
+        )
+
+
+def _confirm(place: Place, done: RolledBack) -> None:
+    try:
+        found = gateways.statistics(place)
+    except RunbookError as error:
+        done.trouble.append(f"the mesh is told, whether the gateways have heard cannot be seen: {error}")
+        return
+    done.gateways = sorted(found)
+    done.unconfirmed = gateways.unconnected(found)
+    if done.unconfirmed:
+        done.trouble.append(
+            f"the mesh is told, but {' and '.join(done.unconfirmed)} has not confirmed: it hears nothing of istiod, "
+            "and sends requests as before until istiod is back; see kubectl -n istio-system get pods"
+        )

@@ -1,0 +1,163 @@
+"""The VirtualService that splits the traffic between blue and green: what it says, since when, and how it is changed.
+
+Its last route, named `weighted`, has both subsets and their weights; an annotation notes green's weight beside it. Who
+changes the one changes the other, in one patch, so that a change by hand is noticed.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from components.shared.manifests import NAMESPACE
+from runbook.errors import RunbookError
+from runbook.kubectl import Kubectl, KubectlError, Manifest
+
+SERVICE: Final = "api-gateway"
+"""The public service, and the VirtualService in front of it."""
+HOST: Final = f"{SERVICE}.{NAMESPACE}.svc.cluster.local"
+PATH: Final = f"/apis/networking.istio.io/v1/namespaces/{NAMESPACE}/virtualservices/{SERVICE}"
+ROUTE: Final = "weighted"
+ANNOTATION: Final = "pyairtable.io/green-weight"
+MANAGER: Final = "runbook"
+"""Whose changes these are, in `managedFields`."""
+BLUE: Final = "blue"
+GREEN: Final = "green"
+ATTEMPTS: Final = 5
+"""To change what somebody else changes at the same moment, such as a deployment."""
+
+
+class NoTrafficError(RunbookError):
+    """There is nothing that splits the traffic."""
+
+
+class ConflictError(RunbookError):
+    """Somebody else has changed it at the same moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """What the mesh does with the traffic."""
+
+    weight: int | None
+    """Green's share in per cent; None where the route is not as the program makes it."""
+    annotation: str | None
+    changed_by: str = ""
+    changed_at: datetime | None = None
+    """Who gave green the weight that it has, and when; unknown where the API server does not say."""
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether the annotation says what the route does."""
+        return self.weight is not None and self.annotation == str(self.weight)
+
+    def is_in_step(self, *, deployed: object, config: object) -> bool:
+        """Whether a deployment may go on: it changes nothing that it does not know of.
+
+        Config that differs from what is deployed is an edit, as long as the mesh is as it was deployed; and where the
+        runbook has changed the mesh, it has changed the config, too.
+        """
+        return self.is_noted and self.weight in (deployed, config)
+
+
+def read(kubectl: Kubectl) -> Traffic:
+    """The traffic as it is split now.
+
+    Raises:
+        NoTrafficError: there is no VirtualService.
+        KubectlError: the cluster does not say.
+    """
+    return of(_found(kubectl))
+
+
+def of(service: Manifest) -> Traffic:
+    """What a VirtualService says."""
+    route = _route(service)
+    owners = [
+        (datetime.fromisoformat(entry["time"]), str(entry.get("manager", "")))
+        for entry in service["metadata"].get("managedFields") or []
+        if entry.get("time") and _owns(entry)
+    ]
+    # Whoever has asked for the same weight since owns the annotation, too; who asked first has changed it.
+    since, manager = min(owners, default=(None, ""))
+    return Traffic(
+        weight=_weight(route) if route else None,
+        annotation=(service["metadata"].get("annotations") or {}).get(ANNOTATION),
+        changed_by=manager,
+        changed_at=since,
+    )
+
+
+def set_weight(kubectl: Kubectl, weight: int, *, expected: int | None = None) -> Traffic:
+    """Give green a weight, and note it, in one patch; how it was before.
+
+    Whoever expects another one to be changed leaves alone what somebody else has set meanwhile.
+
+    Raises:
+        RunbookError: the VirtualService is not as the program makes it, or not as expected.
+        KubectlError: the cluster does not take it.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with suppress(ConflictError):
+            return _set_weight(kubectl, weight, expected)
+    return _set_weight(kubectl, weight, expected)
+
+
+def _set_weight(kubectl: Kubectl, weight: int, expected: int | None) -> Traffic:
+    service = _found(kubectl)
+    before = of(service)
+    if expected is not None and before.weight != expected:
+        raise RunbookError(f"{before.changed_by or 'somebody'} has moved the traffic to {before.weight} %")
+    try:
+        kubectl.patch(PATH, _change(service, weight), field_manager=MANAGER)
+    except KubectlError as error:
+        if error.reason == "Conflict":
+            raise ConflictError(f"{error}; run it again") from None
+        raise
+    return before
+
+
+def _found(kubectl: Kubectl) -> Manifest:
+    service = kubectl.get(PATH)
+    if service is None:
+        raise NoTrafficError(f"looking for the VirtualService {SERVICE}: there is none; deploy the stack at phase 4")
+    return service
+
+
+def _change(service: Manifest, weight: int) -> Manifest:
+    """The merge patch. A list is replaced as a whole, so it must be that of the version that was read."""
+    changed = _route(service)
+    if changed is None or _weight(changed) is None:
+        raise RunbookError(
+            f"changing the VirtualService {SERVICE}: it has no route {ROUTE} with the subsets {BLUE} and {GREEN}; "
+            "bring it back with a deployment"
+        )
+    weights = {BLUE: 100 - weight, GREEN: weight}
+    route = {**changed, "route": [{**part, "weight": weights[_subset(part)]} for part in changed["route"]]}
+    return {
+        "metadata": {
+            "resourceVersion": service["metadata"]["resourceVersion"],
+            "annotations": {ANNOTATION: str(weight)},
+        },
+        "spec": {"http": [route if part is changed else part for part in service["spec"]["http"]]},
+    }
+
+
+def _route(service: Manifest) -> Manifest | None:
+    return next((part for part in service["spec"].get("http") or [] if part.get("name") == ROUTE), None)
+
+
+def _weight(route: Manifest) -> int | None:
+    weights = {_subset(part): part.get("weight", 0) for part in route.get("route") or []}
+    is_ours = weights.keys() == {BLUE, GREEN} and sum(weights.values()) == 100  # noqa: PLR2004 — per cent
+    return weights[GREEN] if is_ours else None
+
+
+def _subset(part: Manifest) -> str:
+    return str((part.get("destination") or {}).get("subset", ""))
+
+
+def _owns(entry: dict[str, Any]) -> bool:
+    """Whether an entry of `managedFields` owns the annotation."""
+    annotations = ((entry.get("fieldsV1") or {}).get("f:metadata") or {}).get("f:annotations") or {}
+    return f"f:{ANNOTATION}" in annotations
