@@ -14,6 +14,7 @@ GROUP = "aws:ec2/securityGroup:SecurityGroup"
 INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 EGRESS = "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule"
 ATTACHMENT = "aws:autoscaling/attachment:Attachment"
+DOMAIN = "api.pyairtable.example"
 NODE_GROUP = "aws:eks/nodeGroup:NodeGroup"
 
 
@@ -138,3 +139,39 @@ class TestWithCertificate:
 
     def test_clients_come_by_the_domain(self) -> None:
         assert varied_prod().outputs["api_gateway_url"] == "https://api.pyairtable.example"
+
+    def test_the_domain_leads_to_the_load_balancer_where_the_program_has_its_zone(self) -> None:
+        graph = varied_prod()
+        balancer = graph.only(BALANCER).outputs
+        record = graph.only("aws:route53/record:Record").inputs
+        assert (record["zoneId"], record["name"], record["type"]) == ("Z0123456789ABCDEFGHIJ", DOMAIN, "A")
+        assert record["aliases"] == [
+            {"name": balancer["dnsName"], "zoneId": balancer["zoneId"], "evaluateTargetHealth": False}
+        ]
+
+    def test_without_its_zone_the_record_is_somebody_elses(self) -> None:
+        graph = platform("prod", phase=2, edge={"domain": DOMAIN, "certificateArn": CERTIFICATE})
+        assert graph.of_type("aws:route53/record:Record") == ()
+        assert graph.outputs["api_gateway_url"] == f"https://{DOMAIN}"
+
+
+class TestPort:
+    @pytest.mark.parametrize(
+        ("edge", "url"),
+        [
+            ({"port": 8080}, "http://edge.elb.example:8080"),
+            ({"port": 80}, "http://edge.elb.example"),
+            ({"port": 443}, "http://edge.elb.example:443"),
+            ({"domain": DOMAIN, "certificateArn": CERTIFICATE, "port": 8443}, f"https://{DOMAIN}:8443"),
+            ({"domain": DOMAIN, "certificateArn": CERTIFICATE, "port": 443}, f"https://{DOMAIN}"),
+            ({"domain": DOMAIN, "certificateArn": CERTIFICATE, "port": 80}, f"https://{DOMAIN}:80"),
+        ],
+    )
+    def test_the_listener_clients_and_the_address_follow_it(self, edge: dict[str, Any], url: str) -> None:
+        graph = platform("prod", phase=2, edge=edge)
+        assert graph.only(LISTENER).inputs["port"] == edge["port"]
+        assert ports(rules(graph, INGRESS)[group_id(graph)]) == ("tcp", edge["port"], edge["port"])
+        assert graph.outputs["api_gateway_url"] == url
+
+    def test_the_address_is_the_same_from_phase_2_to_phase_4(self) -> None:
+        assert len({platform("prod", phase=phase).outputs["api_gateway_url"] for phase in (2, 3, 4)}) == 1

@@ -14,43 +14,47 @@ PORTS = {"database": ("postgres", 5432), "redis": ("redis", 6379)}
 PRIVATE = ["10.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"]
 
 
-def pods(graph: Graph) -> dict[str, dict[str, str]]:
-    """Labels of each app's pods."""
+GATEWAY_PODS = {"app": "ingress-gateway", "istio": "ingress-gateway", "sidecar.istio.io/inject": "true"}
+"""Of a chart, and so in no manifest of the program's."""
+
+
+def pods(graph: Graph, *, gateway: bool = False) -> list[dict[str, str]]:
+    """Labels of the pods of each template."""
     templates = [
-        node.inputs["spec"]["template"] for kind in ("Deployment", "StatefulSet") for node in graph.objects(kind)
+        node.inputs["spec"]["template"] for kind in ("Deployment", "StatefulSet", "Job") for node in graph.objects(kind)
     ]
     templates += [node.inputs["spec"]["jobTemplate"]["spec"]["template"] for node in graph.objects("CronJob")]
-    return {template["metadata"]["labels"]["app"]: template["metadata"]["labels"] for template in templates}
+    return [template["metadata"]["labels"] for template in templates] + ([GATEWAY_PODS] if gateway else [])
 
 
-def selected(graph: Graph, selector: dict[str, Any]) -> set[str]:
+def selected(graph: Graph, selector: dict[str, Any], *, gateway: bool = False) -> set[str]:
     """Apps whose pods a selector means."""
     assert selector.keys() <= {"matchLabels"}
     wanted = selector.get("matchLabels", {}).items()
-    return {app for app, labels in pods(graph).items() if wanted <= labels.items()}
+    return {labels["app"] for labels in pods(graph, gateway=gateway) if wanted <= labels.items()}
 
 
-def rules(graph: Graph, direction: str) -> list[tuple[str, dict[str, Any], list[int]]]:
+def rules(graph: Graph, direction: str, *, gateway: bool = False) -> list[tuple[str, dict[str, Any], list[int]]]:
     """What the policies let an app do: app, peer, ports."""
     peers = {"ingress": "from", "egress": "to"}[direction]
     return [
         (app, peer, [int(port["port"]) for port in rule["ports"]])
         for policy in graph.objects("NetworkPolicy")
         for rule in policy.inputs["spec"].get(direction, [])
-        for app in selected(graph, policy.inputs["spec"]["podSelector"])
+        for app in selected(graph, policy.inputs["spec"]["podSelector"], gateway=gateway)
         for peer in rule[peers]
     ]
 
 
-def among_pods(graph: Graph) -> set[Flow]:
+def among_pods(graph: Graph, *, gateway: bool = False) -> set[Flow]:
     """What one pod may send another: what one side lets out and the other in."""
 
     def flows(direction: str) -> set[Flow]:
         found = {
             (app, other, port)
-            for app, peer, ports in rules(graph, direction)
+            for app, peer, ports in rules(graph, direction, gateway=gateway)
             if peer.keys() == {"podSelector"}
-            for other in selected(graph, peer["podSelector"])
+            for other in selected(graph, peer["podSelector"], gateway=gateway)
             for port in ports
         }
         return found if direction == "egress" else {(other, app, port) for app, other, port in found}
@@ -59,11 +63,11 @@ def among_pods(graph: Graph) -> set[Flow]:
     return flows("egress")
 
 
-def with_outside(graph: Graph, direction: str) -> set[tuple[str, str, int]]:
+def with_outside(graph: Graph, direction: str, *, gateway: bool = False) -> set[tuple[str, str, int]]:
     """What a pod may exchange with addresses: app, block, port."""
     return {
         (app, peer["ipBlock"]["cidr"], port)
-        for app, peer, ports in rules(graph, direction)
+        for app, peer, ports in rules(graph, direction, gateway=gateway)
         if "ipBlock" in peer
         for port in ports
     }
