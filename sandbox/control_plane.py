@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from infra.naming import PROJECT
-from sandbox import postgres, services
+from sandbox import admission, postgres, services
 from sandbox.errors import SandboxError
 from sandbox.kubernetes_api import KubernetesApi, Manifest
 from sandbox.progress import Progress
@@ -39,13 +39,16 @@ USERS = {
 }
 """User and groups of each kubeconfig.
 
-kwok, metrics-server and the kubelet stand for machines and borrow the administrator's.
+kwok, metrics-server and the sandbox's own programs stand for machines and borrow the administrator's.
 """
 
 KUBE_APISERVER = "kube-apiserver"
 STORES = ("etcd", KUBE_APISERVER)
 KUBELET = "kubelet"
-CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok", "metrics-server", KUBELET)
+RELEASES = "releases"
+OWN = (KUBELET, RELEASES)
+"""Programs that are modules of the sandbox."""
+CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok", "metrics-server", *OWN)
 PROGRAMS = (*STORES, *CLIENTS)
 PORTS = (*PROGRAMS, "etcd-peer", "postgres", "external-secrets-metrics", "external-secrets-health")
 METRICS_SERVICE = "sandbox-metrics-server"
@@ -203,7 +206,8 @@ class ControlPlanes:
             start(STORES)
             self._wait_until_ready(plane)
             api = KubernetesApi(plane.kubeconfig)
-            for manifest in _metrics_registration(plane):  # before metrics-server: where that runs, this has been done
+            # Before the clients: where those run, this has been done.
+            for manifest in (*_metrics_registration(plane), *admission.manifests()):
                 api.apply(manifest, force=True)
             start(CLIENTS)
 
@@ -278,11 +282,11 @@ def _kubeconfig(plane: ControlPlane, user: str) -> str:
 
 def commands(state: State, plane: ControlPlane, binaries: dict[str, Path]) -> dict[str, Command]:
     """How each program is started. Everything listens on the loopback interface only, and speaks TLS."""
-    binaries = {**binaries, KUBELET: Path(sys.executable)}
+    binaries = {**binaries, **dict.fromkeys(OWN, Path(sys.executable))}
     environments = {
         # Where kwok looks for the programs that are run in a container.
         "kwok": {"PATH": postgres.search_path()},
-        KUBELET: {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        **{program: {"PYTHONPATH": str(Path(__file__).parent.parent)} for program in OWN},
     }
     arguments = {
         "etcd": (_etcd(plane), "/health"),
@@ -291,7 +295,7 @@ def commands(state: State, plane: ControlPlane, binaries: dict[str, Path]) -> di
         "kube-scheduler": (_kube_scheduler(plane), "/healthz"),
         "kwok": (_kwok(plane, binaries["kwok"].parent), "/healthz"),
         "metrics-server": (_metrics_server(plane), "/livez"),
-        KUBELET: (_kubelet(state, plane), "/healthz"),
+        **{program: (_own_program(state, plane, program), "/healthz") for program in OWN},
     }
     return {
         program: Command(
@@ -422,14 +426,14 @@ def exec_into_postgres(plane: ControlPlane) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def _kubelet(state: State, plane: ControlPlane) -> list[str]:
+def _own_program(state: State, plane: ControlPlane, program: str) -> list[str]:
     return [
         "-P",  # where it is started has nothing to say about what is imported
         "-m",
-        "sandbox.kubelet",
+        f"sandbox.{program}",
         f"--state-dir={state.folder}",
         f"--cluster={plane.cluster}",
-        f"--listen=127.0.0.1:{plane.ports[KUBELET]}",
+        f"--listen=127.0.0.1:{plane.ports[program]}",
     ]
 
 

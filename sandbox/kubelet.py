@@ -269,10 +269,17 @@ class Api:
         answer = self._ask("GET", f"{path}?resourceVersion=0&labelSelector={quote(label)}", accept=accept)
         return (answer and answer["items"]) or []
 
-    def _ask(self, method: str, path: str, body: object = None, accept: str = "application/json") -> Any:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        accept: str = "application/json",
+        content_type: str = "application/json",
+    ) -> Any:
         """The answer; None when there is no such thing."""
         content = None if body is None else json.dumps(body)
-        headers = {"Accept": accept, "Content-Type": "application/json"}
+        headers = {"Accept": accept, "Content-Type": content_type}
         try:
             self._connection.request(method, path, content, headers)
             answer = self._connection.getresponse()
@@ -441,12 +448,12 @@ def chosen(namespace: str, label: str, found: Sequence[Pod]) -> dict[Key, tuple[
     }
 
 
-def _serve_health(plane: ControlPlane, address: str, kubelet: Kubelet) -> None:
-    """Answer whether the kubelet goes through its containers, over TLS like the others of the control plane."""
+def serve_health(plane: ControlPlane, address: str, passed: Callable[[], float]) -> None:
+    """Answer whether a program has passed through its work just now, over TLS like the others of the control plane."""
 
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            healthy = self.path == "/healthz" and kubelet.passed > time.monotonic() - 2 * REQUEST_SECONDS
+            healthy = self.path == "/healthz" and passed() > time.monotonic() - 2 * REQUEST_SECONDS
             self.send_response(HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE)
             self.end_headers()
 
@@ -481,7 +488,7 @@ def main(arguments: Sequence[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.put(None))
     kubelet = Kubelet(state, plane)
-    _serve_health(plane, asked.listen, kubelet)
+    serve_health(plane, asked.listen, lambda: kubelet.passed)
     kubelet.run(end)
 
 
