@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 from pydantic import SecretStr
 
+from infra.environments import with_defaults
 from infra.naming import PROJECT
 from infra.secrecy import SECRET_KEYS, given_secrets, in_plain_text
 from infra.sections import MEANINGS, STACK_NAME
 from infra.settings import Settings, SettingsError
+from sandbox import edge_ports
 from sandbox.errors import BadInputError
 from sandbox.private_config import MADE_UP, SHOWN, PrivateConfig
 from sandbox.state import State
@@ -153,7 +155,7 @@ def effective(state: State, stack: str, phase: int | None) -> tuple[Config, Sett
             f"{key}: must not be in plain text in {_overrides_file(state, stack)}; forget it with sandbox config reset "
             f"{key} --stack {stack}, and set it with sandbox config set --secret {key} --stack {stack}"
         )
-    config = overlay(stack_config(stack), own)
+    config = _with_edge(state, stack, stack_config(stack), own)
     if phase is not None:
         config[f"{PROJECT}:phase"] = phase
     config = _with_secrets(config, PrivateConfig(state, stack).chosen)
@@ -162,6 +164,23 @@ def effective(state: State, stack: str, phase: int | None) -> tuple[Config, Sett
     except SettingsError as error:
         prefix = f"reading the settings of {stack}: "
         raise BadInputError("\n".join(prefix + line for line in str(error).splitlines())) from None
+
+
+def _with_edge(state: State, stack: str, config: Config, own: Config) -> Config:
+    """The sandbox's own config over the stack file's; between them, that clients arrive in plain text at a free port.
+
+    There is nobody here to listen to them, and the ports that they are used to are root's.
+    """
+    both = overlay(config, own)
+    key = f"{PROJECT}:edge"
+    given = both.get(key)
+    if _is_encrypted(given):
+        return both
+    edge = with_defaults(both.get(f"{PROJECT}:environment", stack), {"edge": given})["edge"]
+    if not isinstance(edge, Mapping) or edge.get("enabled") is not True or edge.get("certificateArn"):
+        return both
+    reachable = {key: {"plainHttp": True, "port": edge_ports.chosen(state, stack)}}
+    return overlay(overlay(config, reachable), own)
 
 
 def made_up(config: Config) -> list[str]:

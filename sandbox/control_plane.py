@@ -118,7 +118,7 @@ class ControlPlanes:
     """The control planes of one sandbox. Calls that start or stop processes take the sandbox's lock."""
 
     def __init__(self, state: State) -> None:
-        self._state = state
+        self.state = state
 
     def ensure(self, cluster: str, version: str = KUBERNETES_VERSION) -> ControlPlane:
         """The running control plane of a cluster; what of it does not run is started, on what it held before.
@@ -138,15 +138,15 @@ class ControlPlanes:
             return plane
         # Builds may take long: before the lock.
         binaries = {program: find(TOOLS[program]) for program in PROGRAMS if program in TOOLS}
-        with self._state.locked():
+        with self.state.locked():
             plane = self.find(cluster)
-            plane = with_all_ports(plane) if plane else make(self._state.clusters / cluster, cluster)
+            plane = with_all_ports(plane) if plane else make(self.state.clusters / cluster, cluster)
             self._start(plane, binaries, self.missing(plane))
         return plane
 
     def find(self, cluster: str) -> ControlPlane | None:
         """The control plane of a cluster, if it was ever made; it may have been stopped."""
-        folder = self._state.clusters / cluster
+        folder = self.state.clusters / cluster
         ports = read_json(folder / "ports.json")
         return ControlPlane(cluster=cluster, folder=folder, ports=ports) if ports else None
 
@@ -160,7 +160,7 @@ class ControlPlanes:
 
     def clusters(self) -> list[str]:
         """Clusters with a control plane, running or not."""
-        return sorted(path.parent.name for path in self._state.clusters.glob("*/ports.json"))
+        return sorted(path.parent.name for path in self.state.clusters.glob("*/ports.json"))
 
     def missing(self, plane: ControlPlane) -> tuple[str, ...]:
         """Those of its programs that do not run."""
@@ -169,21 +169,21 @@ class ControlPlanes:
 
     def remove(self, cluster: str) -> None:
         """End a cluster's control plane and forget everything in it."""
-        with self._state.locked():
+        with self.state.locked():
             plane = self.find(cluster)
             self._stop([plane] if plane else [])
             if plane:
                 shutil.rmtree(plane.sockets, ignore_errors=True)
-            shutil.rmtree(self._state.clusters / cluster, ignore_errors=True)
+            shutil.rmtree(self.state.clusters / cluster, ignore_errors=True)
 
     def stop(self) -> list[str]:
         """End the processes of all of them and keep what they hold; names of the clusters whose were running."""
-        with self._state.locked():
+        with self.state.locked():
             return self._stop(self.all())
 
     def _services(self, plane: ControlPlane) -> dict[str, Service]:
         """Those of its services that run, by program."""
-        recorded = services.recorded(self._state)
+        recorded = services.recorded(self.state)
         return {
             program: service
             for program, name in plane.services.items()
@@ -193,7 +193,7 @@ class ControlPlanes:
     def _start(self, plane: ControlPlane, binaries: dict[str, Path], missing: Sequence[str]) -> None:
         if not missing:  # another command was quicker
             return
-        how = commands(self._state, plane, binaries)
+        how = commands(self.state, plane, binaries)
         postgres.socket_file(plane.sockets, plane.ports["postgres"])  # before anything starts
         _kwok_config(plane).write_text(exec_into_postgres(plane))
         with Progress(f"starting the control plane of {plane.cluster}") as progress:
@@ -201,7 +201,7 @@ class ControlPlanes:
             def start(programs: Sequence[str]) -> None:
                 if wanted := [program for program in programs if program in missing]:
                     progress.note(", ".join(wanted))
-                    services.start_together(self._state, [how[program] for program in wanted])
+                    services.start_together(self.state, [how[program] for program in wanted])
 
             start(STORES)
             self._wait_until_ready(plane)
@@ -218,7 +218,7 @@ class ControlPlanes:
         """End planes' processes, the stores last; clusters of which any was running."""
         stores = [plane.services["etcd"] for plane in planes]
         others = [name for plane in planes for name in plane.services.values() if name not in stores]
-        ended = {*services.stop(self._state, *others), *services.stop(self._state, *stores)}
+        ended = {*services.stop(self.state, *others), *services.stop(self.state, *stores)}
         return [plane.cluster for plane in planes if ended.intersection(plane.services.values())]
 
 

@@ -9,6 +9,7 @@ import pulumi_aws as aws
 import pytest
 from botocore.exceptions import ClientError
 
+from sandbox import edge_ports
 from sandbox.control_plane import ControlPlanes
 from sandbox.errors import SandboxError
 from sandbox.providers.aws.client import Aws
@@ -25,6 +26,7 @@ TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ec2.amazonaws.com"}}],
 }
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
 
 
 class Everything:
@@ -276,7 +278,7 @@ class Everything:
             load_balancer_arn=balancer.arn,
             port=443,
             protocol="TLS",
-            certificate_arn="arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012",
+            certificate_arn=CERTIFICATE,
             ssl_policy="ELBSecurityPolicy-TLS13-1-2-2021-06",
             default_actions=[{"type": "forward", "target_group_arn": targets.arn}],
             opts=self.opts,
@@ -488,6 +490,83 @@ def test_a_load_balancer_is_kept_or_replaced_as_on_aws(made: Made) -> None:
     assert balancers.replaces(wide, {**wide, "subnets": ["a"]}) == {"subnets"}
     assert balancers.replaces(wide, {**wide, "subnets": ["a", "b", "c"], "securityGroups": ["sg-2"]}) == frozenset()
     assert balancers.replaces(wide, {"subnets": ["a", "b"]}) == {"securityGroups"}
+
+
+def test_where_a_load_balancer_listens_is_noted_for_who_really_does(cloud: Cloud, made: Made) -> None:
+    _, vpc = made("aws:ec2/vpc:Vpc", {"cidrBlock": "10.2.0.0/16"})
+    _, subnet = made("aws:ec2/subnet:Subnet", {"vpcId": vpc, "cidrBlock": "10.2.0.0/24"})
+    balancer = {"name": "pyairtable-x-edge", "loadBalancerType": "network", "subnets": [subnet]}
+    balancers, arn = made("aws:lb/loadBalancer:LoadBalancer", balancer)
+    assert (balancers.read(arn, balancer) or {})["dnsName"] == "127.0.0.1"
+    target = {"name": "x", "port": 30080, "protocol": "TCP", "vpcId": vpc, "targetType": "instance"}
+    _, target_arn = made("aws:lb/targetGroup:TargetGroup", target)
+    actions = [{"type": "forward", "targetGroupArn": target_arn}]
+    plain = {"loadBalancerArn": arn, "port": 25000, "protocol": "TCP", "defaultActions": actions}
+
+    listeners, id = made("aws:lb/listener:Listener", plain)
+    listeners.aws.dry_run(lambda: listeners.create(plain))
+    assert edge_ports.of_cluster(cloud.state, "pyairtable-x") is None, "a preview notes nothing"
+    listeners.read(id, plain)
+    assert edge_ports.of_cluster(cloud.state, "pyairtable-x") == 25000
+
+    encrypted = {**plain, "protocol": "TLS", "certificateArn": CERTIFICATE}
+    for now, port in (({**plain, "port": 25001}, 25001), (encrypted, None), (plain, 25000)):
+        listeners.update(id, plain, now)
+        listeners.read(id, now)
+        assert edge_ports.of_cluster(cloud.state, "pyairtable-x") == port
+    listeners.delete(id, plain)
+    assert edge_ports.of_cluster(cloud.state, "pyairtable-x") is None
+
+
+class Address:
+    """A program that makes a name lead to a load balancer."""
+
+    def __init__(self, zone: str, *, if_healthy: bool = False) -> None:
+        self.zone = zone
+        self.if_healthy = if_healthy
+
+    def __call__(self, provider: aws.Provider) -> None:
+        aws.route53.Record(
+            "record",
+            zone_id=self.zone,
+            name="api.pyairtable.example",
+            type="A",
+            aliases=[
+                {"name": "127.0.0.1", "zone_id": "Z26RNL4JYFTOTI", "evaluate_target_health": self.if_healthy},
+            ],
+            opts=pulumi.ResourceOptions(provider=provider),
+        )
+
+
+def test_a_name_leads_to_a_load_balancer(cloud: Cloud) -> None:
+    dns = cloud.client("route53")
+    made = dns.create_hosted_zone(Name="pyairtable.example", CallerReference="once")["HostedZone"]
+    zone = made["Id"].removeprefix("/hostedzone/")
+
+    def targets() -> list[tuple[str, bool]]:
+        records = dns.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+        targets = [record["AliasTarget"] for record in records if "AliasTarget" in record]
+        return [(target["DNSName"].rstrip("."), target["EvaluateTargetHealth"]) for target in targets]
+
+    cloud.up("name", Address(zone))
+    record = cloud.resource("name", "record")
+    assert record["id"] == f"{zone}_api.pyairtable.example_A"
+    assert record["outputs"]["fqdn"] == "api.pyairtable.example"
+    assert cloud.provider("name").find(record["urn"], record["inputs"]) == record["id"]
+    assert only_unchanged(cloud.refresh("name", Address(zone)))
+    assert only_unchanged(cloud.preview("name", Address(zone)))
+    assert "1 updated" in cloud.up("name", Address(zone, if_healthy=True))
+    assert targets() == [("127.0.0.1", True)]
+    cloud.destroy("name", Address(zone))
+    assert targets() == []
+    dns.delete_hosted_zone(Id=zone)
+
+
+def test_a_name_in_a_zone_that_is_not_there_is_refused(made: Made) -> None:
+    alias = {"name": "127.0.0.1", "zoneId": "Z26RNL4JYFTOTI", "evaluateTargetHealth": False}
+    inputs = {"zoneId": "Z0000000000000", "name": "api.x.example", "type": "A", "aliases": [alias]}
+    with pytest.raises(ClientError, match="NoSuchHostedZone"):
+        made("aws:route53/record:Record", inputs)
 
 
 def test_a_rule_that_somebody_added_to_the_default_group_is_seen_and_goes(cloud: Cloud, made: Made) -> None:

@@ -194,6 +194,41 @@ def test_what_is_given_takes_the_place_of_an_encrypted_setting(state: State, sta
     assert (settings.cost_center, settings.registry.mirror) == ("x", "ecr")
 
 
+def test_clients_arrive_in_plain_text_at_a_port_that_stays(state: State) -> None:
+    first = checkout.effective(state, "prod", None)[1].edge
+    assert first.plain_http
+    assert 20000 <= first.listener_port < 30000
+    assert checkout.effective(state, "prod", None)[1].edge == first
+
+
+def test_where_clients_arrive_can_be_said(state: State) -> None:
+    checkout.write_overrides(state, "prod", {"pyairtable:edge": {"port": 8088, "plainHttp": False}})
+    edge = checkout.effective(state, "prod", 3)[1].edge
+    assert (edge.port, edge.plain_http, edge.enabled) == (8088, False, True)
+
+
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("stack", "own"),
+    [("dev", {}), ("prod", {"enabled": False}), ("prod", {"certificateArn": CERTIFICATE, "domain": "api.x.example"})],
+)
+def test_an_edge_that_is_off_or_has_a_certificate_stays_as_it_is(
+    state: State, stack: str, own: checkout.Config
+) -> None:
+    checkout.write_overrides(state, stack, {"pyairtable:edge": own})
+    edge = checkout.effective(state, stack, None)[1].edge
+    assert (edge.port, edge.plain_http) == (None, False)
+    assert not (state.folder / "edges").exists()
+
+
+def test_an_edge_that_is_encrypted_has_to_be_given(state: State, stack_file: Callable[..., None]) -> None:
+    stack_file({"pyairtable:edge": ENCRYPTED})
+    with pytest.raises(BadInputError, match=r"^reading pyairtable:edge: it is encrypted"):
+        checkout.effective(state, "dev", None)
+
+
 @pytest.mark.parametrize(
     ("key", "full"),
     [

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from sandbox import edge_ports
+from sandbox.control_plane import ControlPlanes
 from sandbox.providers.aws.client import Aws
 from sandbox.providers.aws.handler import Handler, Tagging, absent, without
 from sandbox.providers.errors import ProviderError
 from sandbox.providers.wire import Properties
 
+HERE = "127.0.0.1"
+"""Where the load balancer that stands in for this one listens: a name of AWS's would lead nowhere."""
 GONE = ("LoadBalancerNotFound", "TargetGroupNotFound", "ListenerNotFound")
 
 
@@ -108,6 +112,7 @@ class LoadBalancer(_Elb):
             **self.told_attributes(attributes),
             "arn": id,
             "arnSuffix": id.partition(":loadbalancer/")[2],
+            "dnsName": HERE,
             "name": balancer["LoadBalancerName"],
             "loadBalancerType": balancer["Type"],
             "internal": balancer["Scheme"] == "internal",
@@ -259,6 +264,10 @@ class Listener(_Elb):
     computed = ("arn", "sslPolicy")
     unreported = frozenset({"alpnPolicy"})
 
+    def __init__(self, aws: Aws, planes: ControlPlanes) -> None:
+        super().__init__(aws)
+        self._state = planes.state
+
     def create(self, inputs: Properties) -> str:
         answer = self.send("create_listener", loadBalancerArn=inputs["loadBalancerArn"], **_listener(inputs))
         return answer["Listeners"][0]["ListenerArn"]
@@ -266,8 +275,10 @@ class Listener(_Elb):
     def read(self, id: str, inputs: Properties) -> Properties | None:
         answer = absent(lambda: self.client.describe_listeners(ListenerArns=[id]), *GONE)
         if answer is None or not answer["Listeners"]:
+            edge_ports.forget(self._state, _balancer_name(id))
             return None
         listener = answer["Listeners"][0]
+        self._listen(id, listener)
         certificates = listener.get("Certificates", [])
         told = {
             **self.known_as(listener),
@@ -285,6 +296,14 @@ class Listener(_Elb):
 
     def delete(self, id: str, state: Properties) -> None:
         self.client.delete_listener(ListenerArn=id)
+        edge_ports.forget(self._state, _balancer_name(id))
+
+    def _listen(self, id: str, listener: Properties) -> None:
+        """Have somebody listen as the emulator says; not with TLS, since the certificate is nowhere here."""
+        if listener["Protocol"] == "TCP":
+            edge_ports.note(self._state, _balancer_name(id), listener["Port"])
+        else:
+            edge_ports.forget(self._state, _balancer_name(id))
 
     def find(self, inputs: Properties) -> str | None:
         balancer = inputs["loadBalancerArn"]
@@ -293,6 +312,11 @@ class Listener(_Elb):
             if listener["Port"] == inputs.get("port"):
                 return listener["ListenerArn"]
         return None
+
+
+def _balancer_name(listener: str) -> str:
+    """A load balancer's name, from a listener's ARN: ...:listener/net/NAME/ID/ID."""
+    return listener.partition(":listener/")[2].split("/")[1]
 
 
 def _listener(inputs: Properties) -> Properties:

@@ -15,6 +15,7 @@ from sandbox.providers.aws import (
     kms,
     lambda_,
     node_group,
+    route53,
     s3,
     secretsmanager,
     security_group,
@@ -41,7 +42,6 @@ EMULATED: tuple[type[Handler], ...] = (
     eks.AccessEntry,
     eks.AccessPolicyAssociation,
     eks.PodIdentityAssociation,
-    elbv2.Listener,
     elbv2.LoadBalancer,
     elbv2.TargetGroup,
     iam.Role,
@@ -51,6 +51,7 @@ EMULATED: tuple[type[Handler], ...] = (
     kms.Key,
     lambda_.Function,
     lambda_.Permission,
+    route53.Record,
     s3.Bucket,
     s3.BucketLifecycleConfiguration,
     s3.BucketOwnershipControls,
@@ -84,8 +85,13 @@ RECORDED: tuple[type[Recorded], ...] = (
     costexplorer.AnomalyMonitor,
     costexplorer.AnomalySubscription,
 )
-ON_PLANES: tuple[type[eks.EksHandler], ...] = (eks.Addon, eks.Cluster, node_group.NodeGroup)
-"""Types that are emulated, and have something in a cluster's own control plane besides."""
+ON_PLANES: tuple[type[eks.EksHandler | elbv2.Listener], ...] = (
+    eks.Addon,
+    eks.Cluster,
+    elbv2.Listener,
+    node_group.NodeGroup,
+)
+"""Types that are emulated, and have something in or before a cluster's own control plane besides."""
 
 
 SERVICES = tuple(sorted({kind.service for kind in (*EMULATED, *RECORDED, *ON_PLANES)}))
