@@ -6,7 +6,8 @@ from sandbox.kubernetes_api import Manifest, Manifests
 SERVICE_OF = "kubernetes.io/service-name"
 IGNORED_BY_MESH = "multicluster.kubernetes.io/service-name"
 """Label of slices that come from another cluster. istiod leaves them alone."""
-STORES = ("postgres", "redis")
+NOT_THE_APPLICATION = ("postgres", "redis", "edge", "ingress-gateway")
+"""Services of the namespace with other pods behind them. Of the gateway's, istiod has to know the ports."""
 POLICY = "sandbox-endpoint-slices"
 
 
@@ -15,9 +16,9 @@ def manifests() -> Manifests:
 
     Where they really are, on this machine, it hears from the WorkloadEntries of `sandbox.releases`.
     """
-    stores = ", ".join(f"'{store}'" for store in STORES)
+    others = ", ".join(f"'{service}'" for service in NOT_THE_APPLICATION)
     of_service = f"has(object.metadata.labels) && '{SERVICE_OF}' in object.metadata.labels"
-    not_of_a_store = f"!(object.metadata.labels['{SERVICE_OF}'] in [{stores}])"
+    of_the_application = f"!(object.metadata.labels['{SERVICE_OF}'] in [{others}])"
     path = f'"/metadata/labels/" + jsonpatch.escapeKey("{IGNORED_BY_MESH}")'
     patch = f'[JSONPatch{{op: "add", path: {path}, value: object.metadata.labels["{SERVICE_OF}"]}}]'
     rule = {
@@ -36,10 +37,7 @@ def manifests() -> Manifests:
                 },
                 "matchConditions": [
                     {"name": "of-a-service", "expression": of_service},
-                    {
-                        "name": "not-of-a-store",
-                        "expression": not_of_a_store,
-                    },
+                    {"name": "of-the-application", "expression": of_the_application},
                 ],
                 "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}],
                 "failurePolicy": "Fail",

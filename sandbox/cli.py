@@ -70,6 +70,7 @@ def main(ctx: click.Context, state_dir: Path | None) -> None:
       eval "$(sandbox env)"                let aws and kubectl talk to the sandbox in this shell
       sandbox fit --stack dev              does everything fit the nodes? the real scheduler says
       sandbox load auth-service --cpu 200% see the real autoscaler work
+      sandbox break api-gateway --colour green --how errors
       sandbox stop                         end everything; up goes on where it was
     """  # noqa: D301 — \b is click's mark for lines to keep
     ctx.obj = state_dir
@@ -341,8 +342,10 @@ def config_reset(key: str | None, stack: str | None, state_dir: Path | None) -> 
     click.echo(f"{name}: {key} reset to the stack file's")
 
 
+main.add_command(cluster_commands.break_)
 main.add_command(cluster_commands.fit)
 main.add_command(cluster_commands.load)
+main.add_command(cluster_commands.mend)
 main.add_command(cluster_commands.node)
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.naming import PROJECT
-from sandbox import checkout
+from sandbox import checkout, faults
+from sandbox.answers import Fault
 from sandbox.control_plane import ControlPlane, ControlPlanes
-from sandbox.errors import SandboxError
+from sandbox.errors import BadInputError, SandboxError
+from sandbox.faults import COLOURS
 from sandbox.kubernetes_api import KubernetesApi, KubernetesApiError
 from sandbox.options import Duration, Share, last_stack, open_state, stack_option, state_dir_option
 from sandbox.state import State
@@ -92,6 +94,43 @@ def kill(name: str, stack: str | None, state_dir: Path | None) -> None:
     click.echo(f"{name} is gone; see where its pods are: kubectl get pods -A -o wide")
 
 
+FAULTS = {
+    Fault.CRASH: "nothing listens, and after three failed probes the pods are not ready",
+    Fault.SLOW: "every answer takes half a second",
+    Fault.ERRORS: "every answer is a 503; the pods stay ready",
+}
+
+
+@click.command("break", epilog="Example: sandbox break api-gateway --colour green --how errors")
+@click.argument("service")
+@click.option("--colour", type=click.Choice(COLOURS), required=True, help="Which release of the service.")
+@click.option(
+    "--how",
+    type=click.Choice([str(fault) for fault in Fault]),
+    required=True,
+    help="; ".join(f"{fault}: {meaning}" for fault, meaning in FAULTS.items()) + ".",
+)
+@stack_option(required=False)
+@state_dir_option
+def break_(service: str, colour: str, how: str, stack: str | None, state_dir: Path | None) -> None:
+    """Let one colour of SERVICE misbehave, until `sandbox mend` or another `sandbox break`."""
+    plane = _plane_with(service, colour, state_dir, stack)
+    fault = Fault(how)
+    changed = faults.change(plane, (service, colour), fault)
+    click.echo(f"{service} {colour}: {FAULTS[fault]}{'' if changed else ', as before'}")
+
+
+@click.command(epilog="Example: sandbox mend api-gateway --colour green")
+@click.argument("service")
+@click.option("--colour", type=click.Choice(COLOURS), required=True, help="Which release of the service.")
+@stack_option(required=False)
+@state_dir_option
+def mend(service: str, colour: str, stack: str | None, state_dir: Path | None) -> None:
+    """Let one colour of SERVICE behave again; its pods are ready after their next probe."""
+    changed = faults.change(_plane(state_dir, stack), (service, colour), None)
+    click.echo(f"{service} {colour}: {'mended' if changed else 'nothing was wrong with it'}")
+
+
 def cluster_status(state: State, plane: ControlPlane) -> dict[str, Any]:
     """What `sandbox status` tells about a cluster."""
     missing = ControlPlanes(state).missing(plane)
@@ -102,6 +141,10 @@ def cluster_status(state: State, plane: ControlPlane) -> dict[str, Any]:
         "running": not missing,
         "missing": list(missing),
         "nodes": [] if missing else _nodes(plane),
+        "faults": [
+            {"service": service, "colour": colour, "how": str(fault)}
+            for (service, colour), fault in faults.faults(plane).items()
+        ],
     }
 
 
@@ -116,6 +159,8 @@ def print_cluster(cluster: dict[str, Any]) -> None:
         click.echo(
             f"{'':16} {node['name']}  {node['group']}  {node['instance_type']}  {node['zone']}  {node['status']}"
         )
+    for fault in cluster["faults"]:
+        click.echo(f"{'':16} {fault['service']} {fault['colour']} is broken: {fault['how']}; mend it with sandbox mend")
 
 
 def _nodes(plane: ControlPlane) -> list[dict[str, str]]:
@@ -129,6 +174,11 @@ def _nodes(plane: ControlPlane) -> list[dict[str, str]]:
 
 def _cluster(state_dir: Path | None, stack: str | None) -> KubernetesApi:
     """The API server of a stack's cluster, started if it was stopped."""
+    return KubernetesApi(_plane(state_dir, stack).kubeconfig)
+
+
+def _plane(state_dir: Path | None, stack: str | None) -> ControlPlane:
+    """The control plane of a stack's cluster, started if it was stopped."""
     state = open_state(state_dir)
     name = stack or last_stack(state)
     _, settings = checkout.effective(state, name, None)
@@ -137,7 +187,22 @@ def _cluster(state_dir: Path | None, stack: str | None) -> KubernetesApi:
         raise SandboxError(
             f"looking for the cluster of {name}: there is none; deploy it: sandbox up --stack {name} --phase 2"
         )
-    return KubernetesApi(planes.ensure(settings.names.prefix).kubeconfig)
+    return planes.ensure(settings.names.prefix)
+
+
+def _plane_with(service: str, colour: str, state_dir: Path | None, stack: str | None) -> ControlPlane:
+    """The control plane of a stack's cluster, which has that colour of a service."""
+    plane = _plane(state_dir, stack)
+    found = KubernetesApi(plane.kubeconfig).list("apps/v1", "Deployment", namespace=PROJECT, label_selector="version")
+    releases = sorted({(labels.get("app", ""), labels["version"]) for labels in map(_labels, found)})
+    if (service, colour) not in releases:
+        known = ", ".join(f"{name} {version}" for name, version in releases) or "no service with a colour"
+        raise BadInputError(f"breaking {service} {colour}: there is no such release; the cluster has {known}")
+    return plane
+
+
+def _labels(deployment: dict[str, Any]) -> dict[str, str]:
+    return deployment["metadata"]["labels"]
 
 
 def _print_report(report: "fitting.Report") -> None:

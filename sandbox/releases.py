@@ -19,12 +19,13 @@ from typing import Any
 
 from infra.naming import PROJECT
 from sandbox import edge_ports
+from sandbox.admission import IGNORED_BY_MESH, NOT_THE_APPLICATION, SERVICE_OF
 from sandbox.answers import LOOPBACK, Answerer, Answerers, Fault
 from sandbox.control_plane import MANAGED_NODES, ControlPlane, ControlPlanes
 from sandbox.edge import Address, Edge
 from sandbox.errors import SandboxError
 from sandbox.faults import faults
-from sandbox.kubelet import Api, ApiError, serve_health, uid_of
+from sandbox.kubelet import METADATA_ONLY, Api, ApiError, serve_health, uid_of
 from sandbox.kubernetes_api import Manifest
 from sandbox.pods import Pod
 from sandbox.state import State, read_json, write_json
@@ -44,6 +45,7 @@ NOT_THEIRS = ("security.istio.io/tlsMode", "service.istio.io/workload-name")
 UNREADY = "ContainersNotReady"
 ENTRIES = f"/apis/networking.istio.io/v1/namespaces/{PROJECT}/workloadentries"
 PODS = f"/api/v1/namespaces/{PROJECT}/pods"
+SLICES = f"/apis/discovery.k8s.io/v1/namespaces/{PROJECT}/endpointslices"
 
 log = logging.getLogger("releases")
 
@@ -79,6 +81,17 @@ class ReleasesApi(Api):
         path = f"{PODS}/{pod['metadata']['name']}/status"
         self._ask("PATCH", path, patch, content_type="application/strategic-merge-patch+json")
 
+    def hide_slices(self) -> bool:
+        """Let slices be labelled that are older than the policy which does it; whether there are none left."""
+        older = [
+            found["metadata"]["name"]
+            for found in self._list(SLICES, f"{SERVICE_OF},!{IGNORED_BY_MESH}", METADATA_ONLY)
+            if found["metadata"]["labels"][SERVICE_OF] not in NOT_THE_APPLICATION
+        ]
+        for name in older:
+            self._ask("PATCH", f"{SLICES}/{name}", {}, content_type="application/merge-patch+json")
+        return not older
+
 
 @dataclass(eq=False, kw_only=True)
 class Release:
@@ -108,9 +121,12 @@ class Releases:
         self.by_uid: dict[str, Release] = {}
         """What stands for each pod, by the pod's uid."""
         self._told: dict[str, str] = {}
+        self._slices_are_hidden = False
 
     def go_through(self, seen: Seen, now: float) -> None:
         """Start, keep up to date and end, once each."""
+        if not self._slices_are_hidden:
+            self._try("EndpointSlices", self._hide_slices)
         wrong = faults(self._plane)
         here = {uid_of(pod): pod for pod in seen.pods.values() if is_release(pod)}
         for uid, pod in here.items():
@@ -209,6 +225,9 @@ class Releases:
                 self._try(f"WorkloadEntry {name}", lambda entry=entry: self._api.register(entry))
         for name in have.keys() - wanted.keys():
             self._try(f"WorkloadEntry {name}", lambda name=name: self._api.forget(name))
+
+    def _hide_slices(self) -> None:
+        self._slices_are_hidden = self._api.hide_slices()
 
     def _lead(self, seen: Seen) -> None:
         """Let the load balancer lead to what is behind the node port."""

@@ -71,6 +71,9 @@ class FakeApi(ReleasesApi):
         assert self.entries is not None
         del self.entries[name]
 
+    def hide_slices(self) -> bool:
+        return True
+
     def set_status(self, pod: Pod, status: Mapping[str, Any]) -> None:
         self.did.append(f"status of {pod['metadata']['name']}")
         self.status = status
