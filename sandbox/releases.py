@@ -122,6 +122,8 @@ class Releases:
         """What stands for each pod, by the pod's uid."""
         self._told: dict[str, str] = {}
         self._slices_are_hidden = False
+        self._gateways: set[str] = set()
+        """Pods of the gateway that the load balancer has led to, gone or not."""
 
     def go_through(self, seen: Seen, now: float) -> None:
         """Start, keep up to date and end, once each."""
@@ -238,18 +240,26 @@ class Releases:
             self._tell("edge", told)
 
     def _backends(self, selector: Mapping[str, str], found: Objects) -> list[Address]:
-        own = [
-            (self._servers.address, release.server.port)
-            for release in self.ready
-            if release.server.port and _selects(selector, release.pod)
-        ]
-        gateways = read_json(self._plane.folder / "gateways.json")
-        others = [
-            (gateways[name]["address"], int(gateways[name]["port"]))
+        """Where the pods are that a Service selects; where none is ready, those that leave, as kube-proxy has it."""
+        gateways = {
+            name: (str(entry["address"]), int(entry["port"]))
+            for name, entry in read_json(self._plane.folder / "gateways.json").items()
+        }
+        own = [release for release in self.by_uid.values() if release.server.port and _selects(selector, release.pod)]
+        ready = [self._address(release) for release in own if release in self.ready]
+        ready_gateways = {
+            name
             for name, pod in found.items()
-            if name in gateways and not is_release(pod) and is_ready(pod) and _selects(selector, pod)
-        ]
-        return sorted([*own, *others])
+            if name in gateways and is_ready(pod) and not is_release(pod) and _selects(selector, pod)
+        }
+        if ready or ready_gateways:
+            self._gateways = ready_gateways
+            return sorted([*ready, *(gateways[name] for name in ready_gateways)])
+        leaving = [self._address(release) for release in own if release.left_at is not None]
+        return sorted([*leaving, *(gateways[name] for name in self._gateways & gateways.keys())])
+
+    def _address(self, release: Release) -> Address:
+        return self._servers.address, release.server.port
 
     def _try(self, about: str, call: Any) -> None:
         """Do something that the API server may refuse; the next pass tries it again."""

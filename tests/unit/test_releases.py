@@ -332,6 +332,46 @@ def test_it_leads_to_the_gateways_once_the_node_port_does(world: World) -> None:
     assert world.edge.kept == (25000, [(LOOPBACK, 26001)])
 
 
+def test_it_rather_leads_to_who_leaves_than_to_nobody(world: World) -> None:
+    world.with_edge(app="api-gateway")
+    world.passes()
+    gone = world.pods.pop()
+    world.passes()
+    assert world.edge.kept[1] == [("127.1.2.3", 20001)]
+    world.passes(DRAIN_SECONDS)
+    assert world.edge.kept[1] == []
+    world.pods = [gone, pod("two")]
+    world.passes()
+    world.pods.remove(gone)
+    world.passes()
+    assert len(world.edge.kept[1]) == 1, "there is another"
+
+
+def test_it_leads_to_a_gateway_that_leaves_until_there_is_another_that_listens(world: World) -> None:
+    world.with_edge(istio="ingress-gateway")
+    file = world.plane.folder / "gateways.json"
+    first, second = ({"admin": 15000, "address": LOOPBACK, "port": port} for port in (26001, 26002))
+
+    def gateway(name: str) -> dict[str, Any]:
+        made = pod(name, istio="ingress-gateway")
+        del made["metadata"]["labels"]["version"]
+        return made
+
+    world.pods = [gateway("first")]
+    write_json(file, {"first": first})
+    world.passes()
+    world.pods = [gateway("second")]
+    world.passes()
+    assert world.edge.kept[1] == [(LOOPBACK, 26001)]
+    write_json(file, {"first": first, "second": second})
+    world.passes()
+    assert world.edge.kept[1] == [(LOOPBACK, 26002)]
+    world.pods = []
+    write_json(file, {})
+    world.passes()
+    assert world.edge.kept[1] == []
+
+
 def test_there_is_no_load_balancer_without_the_service_or_without_its_listener(world: World) -> None:
     world.passes()
     assert world.edge.kept == (None, [])
