@@ -463,6 +463,23 @@ def test_a_pods_successor_starts_when_the_pods_process_has_ended(at_work: Runnin
     wait_for(lambda: read_json(at_work.plane.containers) == {})
 
 
+def test_a_process_with_ports_of_its_own_waits_for_the_end_of_the_last_pods(
+    at_work: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubelet, "RUNNERS", (replace(kubelet.RUNNERS[0], alone=True),))
+    at_work.objects.found = [pod("worker-0", "1")]
+    wait_for(lambda: at_work.has("1.began"))
+    at_work.objects.found = [pod("worker-0", "1"), pod("worker-1", "2")]
+
+    def message() -> str | None:
+        return read_json(at_work.plane.containers).get("pyairtable/worker-1/work", {}).get("message")
+
+    wait_for(lambda: message() == "the process of another pod is still at it")
+    at_work.objects.found = [pod("worker-1", "2")]
+    wait_for(lambda: at_work.has("2.began"))
+    assert at_work.moment("1.ended") < at_work.moment("2.began")
+
+
 def test_a_process_that_drains_goes_on_for_a_while_when_its_pod_has_gone(
     at_work: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
