@@ -8,10 +8,14 @@ from typing import Any
 
 import yaml
 
+from sandbox import gateways, istio_charts
+from sandbox.control_plane import plane_of
 from sandbox.errors import SandboxError
+from sandbox.istio import VERSION as ISTIO_VERSION
 from sandbox.kubernetes_api import KubernetesApi, Manifests
 from sandbox.placeholders import Container, Part, Wish, at, install, objects, owner, remove
 from sandbox.providers.wire import is_unknown
+from sandbox.state import read_json
 from sandbox.tools import TOOLS, find, wanted_version
 
 Values = Mapping[str, Any]
@@ -19,16 +23,24 @@ Problem = tuple[str, str]
 """Path of a value, and what is wrong with it."""
 
 
+def _nothing(*_: object) -> str:
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chart:
     """A chart."""
 
-    parts: Callable[[str, Values], tuple[Part, ...]]
-    """Its workloads, for a release's name and values."""
+    parts: Callable[[str, Values], tuple[Part, ...]] = lambda *_: ()
+    """Placeholders of its workloads, for a release's name and values."""
+    objects: Callable[[KubernetesApi, str, str, Values], Manifests] = lambda *_: []
+    """All that it consists of, for a release's name, namespace and values, where the sandbox can render it."""
     definitions: Callable[[Values], Manifests] = lambda _: []
     """Its custom resource definitions."""
     problems: Callable[[Values], Iterator[Problem]] = lambda _: iter(())
     """What is wrong with values."""
+    lacking: Callable[[KubernetesApi, Manifests], str] = _nothing
+    """What its objects lack to be ready, besides what any object does."""
     version: str = ""
     """The only one that the sandbox has, where it has a part of the chart itself."""
 
@@ -246,6 +258,50 @@ def _is_scoped(values: Values) -> bool:
     return bool(_value(values, "scopedNamespace") and _value(values, "scopedRBAC"))
 
 
+def _of_istio(chart: str) -> Chart:
+    """One of Istio's own: all of it, rendered."""
+    return Chart(
+        objects=lambda api, release, namespace, values: istio_charts.manifests(
+            chart, release, namespace, values, plane_of(api.kubeconfig)
+        ),
+        problems=lambda values: istio_charts.problems(chart, values),
+        lacking=LACKING.get(chart, _nothing),
+        version=ISTIO_VERSION,
+    )
+
+
+def _istiod_lacks(api: KubernetesApi, objects: Manifests) -> str:
+    """What its pods lack to be ready: kwok says at once that they are, and perhaps the last one still answers."""
+    running = read_json(plane_of(api.kubeconfig).containers)
+    late = [
+        name
+        for pod in _pods(api, objects)
+        for name in [pod["metadata"]["name"]]
+        if not running.get(f"{pod['metadata']['namespace']}/{name}/discovery", {}).get("pid")
+    ]
+    return f"no process runs yet: {', '.join(late)}" if late else ""
+
+
+def _gateways_lack(api: KubernetesApi, objects: Manifests) -> str:
+    return gateways.lacking(plane_of(api.kubeconfig), _pods(api, objects))
+
+
+def _pods(api: KubernetesApi, objects: Manifests) -> Manifests:
+    """The pods of the only workload that stay."""
+    (workload,) = (item for item in objects if item["kind"] in ("Deployment", "DaemonSet"))
+    labels = workload["spec"]["selector"]["matchLabels"]
+    selector = ",".join(f"{name}={value}" for name, value in labels.items())
+    found = api.list("v1", "Pod", namespace=workload["metadata"]["namespace"], label_selector=selector)
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+LACKING: Mapping[str, Callable[[KubernetesApi, Manifests], str]] = {
+    "gateway": _gateways_lack,
+    "istiod": _istiod_lacks,
+}
+"""What else charts of Istio's wait for."""
+
+
 CHARTS = {
     "cluster-autoscaler": Chart(parts=_cluster_autoscaler),
     EXTERNAL_SECRETS: Chart(
@@ -254,6 +310,7 @@ CHARTS = {
         problems=_operator_problems,
         version="{}.{}.{}".format(*wanted_version(TOOLS[EXTERNAL_SECRETS])),
     ),
+    **{chart: _of_istio(chart) for chart in istio_charts.CHARTS},
 }
 
 
@@ -280,7 +337,13 @@ def install_chart(
     """
     known = _chart(chart)
     wish = Wish(owner("chart", release), namespace, version, values)
-    return install(api, known.parts(release, values), wish, known.definitions(values))
+    made = [*known.definitions(values), *known.objects(api, release, namespace, values)]
+    return install(api, known.parts(release, values), wish, made)
+
+
+def chart_lacks(api: KubernetesApi, chart: str, objects: Manifests) -> str:
+    """What a release's objects lack to be ready that any object of their kind does not; empty when they are."""
+    return _chart(chart).lacking(api, objects)
 
 
 def remove_chart(api: KubernetesApi, release: str, namespace: str) -> None:

@@ -358,13 +358,16 @@ class _Run:
         config, self.settings = checkout.effective(self.state, stack, phase)
         # Imported here: pulumi takes half a second to load, and bad input should not wait for it.
         from sandbox.engine import Backends, Engine, Target
-        from sandbox.tools import TOOLS, find
+        from sandbox.tools import TOOLS, find, find_all
 
         backends = Backends(aws_endpoint="", log_hint=f" (logs are in {self.state.logs})")
         self.target = Target(config=config, settings=self.settings, backends=backends)
         self.engine = Engine(self.state, find(TOOLS["pulumi"]), stack, echo=click.echo)
         if self.settings.phase >= Phase.SECRETS:
-            find(TOOLS["external-secrets"])  # built here, where the build is shown, and not while the engine waits
+            # Built here, where the build is shown, and not while the engine waits.
+            find(TOOLS["external-secrets"])
+        if self.settings.phase >= Phase.BLUE_GREEN:
+            find_all([TOOLS["istiod"], TOOLS["istioctl"]])
 
     def start(self) -> None:
         """Make sure that the emulator runs."""

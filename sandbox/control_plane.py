@@ -50,7 +50,18 @@ OWN = (KUBELET, RELEASES)
 """Programs that are modules of the sandbox."""
 CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok", "metrics-server", *OWN)
 PROGRAMS = (*STORES, *CLIENTS)
-PORTS = (*PROGRAMS, "etcd-peer", "postgres", "external-secrets-metrics", "external-secrets-health")
+PORTS = (
+    *PROGRAMS,
+    "etcd-peer",
+    "postgres",
+    "external-secrets-metrics",
+    "external-secrets-health",
+    "istiod-grpc",
+    "istiod-http",
+    "istiod-introspection",
+    "istiod-monitoring",
+    "istiod-webhooks",
+)
 METRICS_SERVICE = "sandbox-metrics-server"
 SERVED_NAMES = (
     "127.0.0.1",
@@ -242,6 +253,12 @@ def make(folder: Path, cluster: str) -> ControlPlane:
         write_private(plane.kubeconfig_of(file), _kubeconfig(plane, file))
     write_json(folder / "ports.json", plane.ports)
     return plane
+
+
+def plane_of(kubeconfig: Path) -> ControlPlane:
+    """The control plane that one of its kubeconfigs is for."""
+    folder = kubeconfig.parent
+    return ControlPlane(cluster=folder.name, folder=folder, ports=read_json(folder / "ports.json"))
 
 
 def with_all_ports(plane: ControlPlane) -> ControlPlane:

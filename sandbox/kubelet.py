@@ -1,4 +1,4 @@
-"""Runs what must really run of the pods that kwok plays: PostgreSQL and the controllers of its passwords.
+"""Runs what must really run of the pods that kwok plays: PostgreSQL, the controllers of its passwords, and Istio.
 
 kwok says of every pod that it runs. For the containers in RUNNERS a process of this machine does, from when their pod
 is Running until it is gone, with the pod's volumes laid out as folders, its variables, and its service account's token.
@@ -27,10 +27,12 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from infra.naming import PROJECT
-from sandbox import emulator, pods, postgres, services
+from sandbox import emulator, gateways, pods, postgres, services
 from sandbox.children import Child
 from sandbox.control_plane import ADMIN, KUBE_APISERVER, MANAGED_NODES, ControlPlane, ControlPlanes
 from sandbox.errors import SandboxError
+from sandbox.gateways import Gateways
+from sandbox.kubernetes_api import APPLY, FIELD_MANAGER, Manifest
 from sandbox.pods import Kind, Pod, PodError, Spec
 from sandbox.state import State, write_json
 from sandbox.tools import TOOLS, find
@@ -42,6 +44,8 @@ REFRESH_SECONDS = 1
 REQUEST_SECONDS = 5
 TOKEN_LIFE = 0.8
 """Share of a token's life after which there is a new one, as with the real kubelet."""
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where every container finds its service account's token."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 
 log = logging.getLogger("kubelet")
@@ -63,6 +67,7 @@ class Container:
     pod: Pod
     spec: Spec
     objects: "Api"
+    gateways: Gateways
 
     @property
     def folder(self) -> Path:
@@ -129,11 +134,37 @@ def _postgres(container: Container) -> Launch:
     return Launch([sys.executable, "-P", "-m", "sandbox.postgres", *own, "--", *arguments], environment)
 
 
-class _Controller:
+class _Built:
+    """A binary, which the `up` that made the pod has built; should it be gone, building takes minutes."""
+
+    def __init__(self, tool: str) -> None:
+        self._tool = TOOLS[tool]
+        self._binary: Future[Path] | None = None
+
+    def find(self) -> Path:
+        """Where it is.
+
+        Raises:
+            PodError: it is being built.
+        """
+        if self._binary is None:
+            builder = ThreadPoolExecutor(1)
+            self._binary = builder.submit(find, self._tool)
+            builder.shutdown(wait=False)
+        try:
+            return self._binary.result(timeout=1)
+        except TimeoutError:
+            raise PodError("its binary is being built") from None
+        except SandboxError:
+            self._binary = None
+            raise
+
+
+class _Controller(_Built):
     """External Secrets, which talks to the emulator."""
 
     def __init__(self) -> None:
-        self._binary: Future[Path] | None = None
+        super().__init__("external-secrets")
 
     def __call__(self, container: Container) -> Launch:
         from sandbox import external_secrets  # only where there is such a pod
@@ -143,22 +174,31 @@ class _Controller:
             raise PodError("the AWS emulator does not run")
         environment = container.environment()
         arguments = pods.words(container.spec, "args", container.folders, environment)
-        words, more = external_secrets.command(container.plane, self._find(), port, arguments)
+        words, more = external_secrets.command(container.plane, self.find(), port, arguments)
         return Launch(words, {**environment, **more})
 
-    def _find(self) -> Path:
-        """Its binary, which the `up` that made the pod has built; should it be gone, building takes minutes."""
-        if self._binary is None:
-            builder = ThreadPoolExecutor(1)
-            self._binary = builder.submit(find, TOOLS["external-secrets"])
-            builder.shutdown(wait=False)
-        try:
-            return self._binary.result(timeout=1)
-        except TimeoutError:
-            raise PodError("its binary is being built") from None
-        except SandboxError:
-            self._binary = None
-            raise
+
+class _Istiod(_Built):
+    """istiod, with its service account's rights."""
+
+    def __init__(self) -> None:
+        super().__init__("istiod")
+
+    def __call__(self, container: Container) -> Launch:
+        from sandbox import istio  # only where there is such a pod
+
+        environment = container.environment()
+        arguments = pods.words(container.spec, "args", container.folders, environment)
+        token = container.folders[ACCOUNT] / "token"
+        kubeconfig = istio.kubeconfig_of_account(container.plane, container.folder, token)
+        words, more = istio.istiod(container.plane, self.find(), arguments, kubeconfig)
+        return Launch(words, {**environment, **more})
+
+
+def _gateway(container: Container) -> Launch:
+    """A stock Envoy in place of Istio's, which istiod tells what to do all the same."""
+    words = container.gateways.launch(container.pod, container.folder)
+    return Launch(words, {"PATH": postgres.search_path(), "HOME": str(container.folder)})
 
 
 def _emulator_port(state: State) -> int | None:
@@ -179,6 +219,10 @@ class Runner:
     ends_with: signal.Signals = signal.SIGTERM
     follows: Callable[[State], object] = lambda _: None
     """What makes a new start necessary when it changes."""
+    drain_seconds: float = 0
+    """How long it goes on when its pod goes."""
+    alone: bool = False
+    """Whether it has ports that are its own, so that the next pod's process waits for the last one's end."""
 
 
 EXTERNAL_SECRETS = "external-secrets"
@@ -200,6 +244,21 @@ RUNNERS = (
         container=EXTERNAL_SECRETS,
         launch=_Controller(),
         follows=_emulator_port,
+    ),
+    Runner(
+        name="istiod",
+        namespace="istio-system",
+        label="app=istiod",
+        container="discovery",
+        launch=_Istiod(),
+        alone=True,
+    ),
+    Runner(
+        name="gateway",
+        label=gateways.LABEL,
+        container=gateways.CONTAINER,
+        launch=_gateway,
+        drain_seconds=gateways.DRAIN_SECONDS,
     ),
 )
 
@@ -264,6 +323,15 @@ class Api:
         self._tokens[metadata["uid"], audience] = (token, now + seconds * TOKEN_LIFE)
         return token
 
+    def apply(self, path: str, manifest: Manifest) -> bool:
+        """Server-side apply; False where the cluster has no such kind."""
+        query = f"fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict"
+        return self._ask("PATCH", f"{path}?{query}", manifest, content_type=APPLY) is not None
+
+    def delete(self, path: str) -> None:
+        """Delete an object, where it is there."""
+        self._ask("DELETE", path)
+
     def _list(self, path: str, label: str, accept: str = "application/json") -> list[Any]:
         # resourceVersion=0: from the API server's memory.
         answer = self._ask("GET", f"{path}?resourceVersion=0&labelSelector={quote(label)}", accept=accept)
@@ -307,6 +375,8 @@ class _Process:
     """Of its pod."""
     child: Child
     followed: object = None
+    leaves_at: float | None = None
+    """When it is to end, once its pod goes."""
 
 
 class Kubelet:
@@ -318,6 +388,7 @@ class Kubelet:
         self._state = state
         self._plane = plane
         self._api = api or Api(plane)
+        self._gateways = Gateways(plane, self._api)
         self._processes: dict[Key, _Process] = {}
         self._told: dict[Key | None, str] = {}
         self._written: object = None
@@ -350,7 +421,7 @@ class Kubelet:
             if process.child.look():
                 self._tell(key, f"{process.child.message}; its log is {process.child.log}")
             if key not in wanted or uid_of(wanted[key][1]) != process.uid:
-                process.child.end()
+                self._end(process)
                 if process.child.pid is None:
                     del self._processes[key]
         for key, (runner, pod, spec) in wanted.items():
@@ -359,7 +430,14 @@ class Kubelet:
             process = self._processes.setdefault(key, new)
             if process.uid != uid_of(pod):
                 continue  # its predecessor is still at it
-            container = Container(plane=self._plane, state=self._state, pod=pod, spec=spec, objects=self._api)
+            container = Container(
+                plane=self._plane,
+                state=self._state,
+                pod=pod,
+                spec=spec,
+                objects=self._api,
+                gateways=self._gateways,
+            )
             try:
                 self._keep(key, process, container)
             except ApiError:
@@ -368,6 +446,26 @@ class Kubelet:
                 process.child.message = str(error)
                 self._tell(key, str(error))
         self._forget({uid_of(pod) for _, pod, _ in wanted.values()})
+        self._keep_gateways()
+
+    def _end(self, process: _Process) -> None:
+        """End a process whose pod goes, at once or when it has drained."""
+        now = time.monotonic()
+        if process.leaves_at is None:
+            process.leaves_at = now + process.runner.drain_seconds
+        if now >= process.leaves_at:
+            process.child.end()
+
+    def _keep_gateways(self) -> None:
+        found = [
+            gateways.Process(key[0], key[1], process.uid, process.child.pid, process.leaves_at is not None)
+            for key, process in self._processes.items()
+            if process.runner.container == gateways.CONTAINER
+        ]
+        try:
+            self._gateways.keep(found)
+        except ApiError as error:  # istiod, which is asked about every EnvoyFilter, may not be there
+            self._tell(("kubelet", "gateways", gateways.FILTER), str(error))
 
     def _keep(self, key: Key, process: _Process, container: Container) -> None:
         """Bring a container's volumes up to date, and start its process where that is due."""
@@ -380,6 +478,10 @@ class Kubelet:
         if child.pid and followed is not None and followed != process.followed:
             child.end()
         if child.is_due:
+            if process.runner.alone and any(
+                other.child.pid for other in self._processes.values() if other.runner is process.runner
+            ):
+                raise PodError("the process of another pod is still at it")
             launch = process.runner.launch(container)
             child.start(launch.words, launch.environment, container.folder)
             process.followed = followed
@@ -414,6 +516,7 @@ class Kubelet:
         shutil.rmtree(self._plane.pods, ignore_errors=True)
         shutil.rmtree(self._plane.sockets, ignore_errors=True)
         self._plane.containers.unlink(missing_ok=True)
+        self._gateways.forget()
 
     def _tell(self, about: Key | None, message: str) -> None:
         """Note something in the log, once for as long as it stays the same."""

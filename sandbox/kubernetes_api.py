@@ -57,7 +57,7 @@ class KubernetesApi:
     """
 
     def __init__(self, kubeconfig: Path) -> None:
-        self._kubeconfig = kubeconfig
+        self.kubeconfig = kubeconfig
         self._discovering = threading.Lock()
 
     def apply(
@@ -174,7 +174,7 @@ class KubernetesApi:
     def _client(self) -> Any:
         from kubernetes.config import new_client_from_config
 
-        return new_client_from_config(config_file=str(self._kubeconfig))
+        return new_client_from_config(config_file=str(self.kubeconfig))
 
     @cached_property
     def _dynamic(self) -> Any:
@@ -187,7 +187,7 @@ class KubernetesApi:
                 pass
 
         return DynamicClient(
-            self._client, cache_file=str(self._kubeconfig.with_suffix(".never-written")), discoverer=InMemory
+            self._client, cache_file=str(self.kubeconfig.with_suffix(".never-written")), discoverer=InMemory
         )
 
     def _resource(self, api_version: str, kind: str) -> Any:

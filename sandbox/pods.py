@@ -1,5 +1,7 @@
 """What a pod's specification means on this machine: volumes as folders, variables, and a command's words."""
 
+import json
+import math
 import re
 import shutil
 import stat
@@ -96,7 +98,7 @@ def environment(
             found[source.get("prefix", "") + key] = value.decode()
     for variable in container.get("env", []):
         if reference := variable.get("valueFrom"):
-            value = _referred(reference, pod, objects)
+            value = _referred(reference, pod, container, objects)
         else:
             value = expanded(localized(variable.get("value", ""), folders), found)
         if value is not None:
@@ -181,6 +183,8 @@ def _files(pod: Pod, volume: Spec, objects: Objects) -> dict[str, File]:
             for source in projected["sources"]:
                 found |= _projected(pod, source, projected, objects)
             return found
+        case {"downwardAPI": source}:
+            return _told(pod, source, source.get("defaultMode", DEFAULT_MODE))
         case _:
             kinds = ", ".join(sorted(set(volume) - {"name"}))
             raise PodError(f"the volume {volume['name']} is of a type that the sandbox lacks: {kinds}")
@@ -197,12 +201,17 @@ def _projected(pod: Pod, source: Spec, volume: Spec, objects: Objects) -> dict[s
             seconds = inner.get("expirationSeconds", DEFAULT_TOKEN_SECONDS)
             return {inner["path"]: File(objects.token(pod, inner.get("audience"), seconds).encode(), mode)}
         case {"downwardAPI": inner}:
-            return {
-                item["path"]: File(field(pod, item["fieldRef"]["fieldPath"]).encode(), item.get("mode", mode))
-                for item in inner.get("items", [])
-            }
+            return _told(pod, inner, mode)
         case _:
             raise PodError(f"a volume has a source that the sandbox lacks: {', '.join(source)}")
+
+
+def _told(pod: Pod, source: Spec, mode: int) -> dict[str, File]:
+    """Fields of the pod as files."""
+    return {
+        item["path"]: File(field(pod, item["fieldRef"]["fieldPath"]).encode(), item.get("mode", mode))
+        for item in source.get("items", [])
+    }
 
 
 def _keys(kind: Kind, pod: Pod, source: Spec, volume: Spec, objects: Objects) -> dict[str, File]:
@@ -240,7 +249,7 @@ def _all_of(source: Spec, namespace: str, objects: Objects) -> Mapping[str, byte
     return _data(kind, namespace, reference["name"], objects, optional=reference.get("optional", False))
 
 
-def _referred(reference: Spec, pod: Pod, objects: Objects) -> str | None:
+def _referred(reference: Spec, pod: Pod, container: Spec, objects: Objects) -> str | None:
     """What a variable refers to; None when that is missing and may be."""
     match reference:
         case {"secretKeyRef": source}:
@@ -249,12 +258,26 @@ def _referred(reference: Spec, pod: Pod, objects: Objects) -> str | None:
             kind = "configmaps"
         case {"fieldRef": source}:
             return field(pod, source["fieldPath"])
+        case {"resourceFieldRef": source}:
+            return _amount(container, source)
         case _:
             raise PodError(f"a variable refers to what the sandbox lacks: {', '.join(reference)}")
     optional = source.get("optional", False)
     data = _data(kind, pod["metadata"]["namespace"], source["name"], objects, optional=optional)
     has = _has(data, kind, source["name"], source["key"], optional=optional)
     return data[source["key"]].decode() if has else None
+
+
+def _amount(container: Spec, source: Spec) -> str | None:
+    """A request or limit in units of the divisor, rounded up; None where there is none, for which a node has more."""
+    part, name = source["resource"].split(".")
+    quantity = container.get("resources", {}).get(part, {}).get(name)
+    if quantity is None:
+        return None
+    from kubernetes.utils.quantity import parse_quantity  # half a second; few containers ask
+
+    divisor = source.get("divisor", "1")
+    return str(math.ceil(parse_quantity(quantity) / (parse_quantity(divisor) or 1)))
 
 
 def field(pod: Pod, path: str) -> str:
@@ -265,6 +288,8 @@ def field(pod: Pod, path: str) -> str:
     """
     if match := re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path):
         return pod["metadata"].get(match[1], {}).get(match[2], "")
+    if match := re.fullmatch(r"metadata\.(labels|annotations)", path):
+        return "\n".join(f"{key}={json.dumps(value)}" for key, value in pod["metadata"].get(match[1], {}).items())
     known: Sequence[str] = (
         "metadata.name",
         "metadata.namespace",

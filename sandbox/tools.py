@@ -35,10 +35,19 @@ class Tool:
     """The folder of its pins in go-tools/, where several binaries share one; else the tool's name."""
     version_variables: tuple[str, ...] = ()
     """Variables that the linker sets to the version, for a binary that does not find it out by itself."""
+    version_prefix: str = "v"
+    """What they have before the version."""
+    version_module: str = ""
+    """The module whose version is the tool's, where its own is pinned by a commit; a replacement of it counts."""
+    tags: tuple[str, ...] = ()
+    """Build tags."""
     exact_minor: bool = False
     """Whether a newer minor version on PATH is another product than the pinned one, as with Kubernetes."""
     files: tuple[str, ...] = ()
-    """Files of the module that it needs at run time: kept beside the binary, which therefore never comes from PATH."""
+    """Files, and whole folders, of the module that it needs at run time.
+
+    They are kept beside the binary, which therefore never comes from PATH.
+    """
 
     @property
     def pins(self) -> str:
@@ -56,6 +65,23 @@ def _kubernetes(name: str) -> Tool:
         folder="kubernetes",
         version_variables=("k8s.io/component-base/version.gitVersion",),
         exact_minor=True,
+    )
+
+
+def _istio(name: str, package: str, files: tuple[str, ...] = ()) -> Tool:
+    """One of Istio's binaries. Istio's releases are no Go modules; those of its API are, with the same version."""
+    return Tool(
+        name=name,
+        package=f"istio.io/istio/{package}",
+        module="istio.io/istio",
+        version_arguments=("version", "--short"),
+        folder="istiod",
+        version_variables=("istio.io/istio/pkg/version.buildVersion",),
+        version_prefix="",
+        version_module="istio.io/api",
+        exact_minor=True,
+        files=files,
+        tags=("vtprotobuf", "disable_pgv"),  # as Istio's own builds
     )
 
 
@@ -114,6 +140,14 @@ TOOLS = {
                 "config/crds/bases/generators.external-secrets.io_generatorstates.yaml",
             ),
         ),
+        _istio("istiod", "pilot/cmd/pilot-discovery"),
+        _istio("istioctl", "istioctl/cmd/istioctl", files=("manifests/charts",)),
+        Tool(
+            name="hey",
+            package="github.com/rakyll/hey",
+            module="github.com/rakyll/hey",
+            version_arguments=("-version",),
+        ),
         Tool(
             name="kube-score",
             package="github.com/zegl/kube-score/cmd/kube-score",
@@ -171,9 +205,11 @@ def builds_at_once(cores: int, free_bytes: int) -> int:
 def wanted_version(tool: Tool, modules: Path = MODULES) -> tuple[int, ...]:
     """The version that the tool's module pins: major, minor, patch."""
     text = (modules / tool.pins / "go.mod").read_text()
-    match = re.search(rf"{re.escape(tool.module)} v(\d+)\.(\d+)\.(\d+)", text)
+    module = tool.version_module or tool.module
+    version = rf"{re.escape(module)} v(\d+)\.(\d+)\.(\d+)"
+    match = re.search(f"=> {version}", text) or re.search(version, text)
     if match is None:
-        raise SandboxError(f"reading {modules / tool.pins / 'go.mod'}: it does not require {tool.module}")
+        raise SandboxError(f"reading {modules / tool.pins / 'go.mod'}: it does not require {module}")
     return tuple(int(part) for part in match.groups())
 
 
@@ -194,7 +230,7 @@ def _fits(tool: Tool, binary: Path, modules: Path) -> bool:
 
 def _cached(tool: Tool, modules: Path) -> Path:
     """Where the build of just these pins is kept."""
-    digest = hashlib.sha256(tool.package.encode())
+    digest = hashlib.sha256("\n".join((tool.package, *tool.tags)).encode())
     for name in ("go.mod", "go.sum"):
         path = modules / tool.pins / name
         digest.update(path.read_bytes() if path.exists() else b"")
@@ -216,26 +252,41 @@ def _make(tool: Tool, target: Path, modules: Path) -> None:
         if tool.files:
             source = _source(tool, go, modules)
             for file, copy in zip(tool.files, _files(tool, target), strict=True):
-                shutil.copyfile(source / file, copy)
+                _copy(source / file, copy)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder, without the modes of Go's cache, where nothing may be written."""
+    if not source.is_dir():
+        shutil.copyfile(source, target)
+        return
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for path in source.rglob("*"):
+        if path.is_file():
+            copy = partial / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    partial.replace(target)
 
 
 def _build(tool: Tool, go: str, target: Path, modules: Path) -> None:
     folder = modules / tool.pins
     log = target.with_suffix(".log")
     partial = target.with_suffix(".partial")
-    flags = _linker_flags(tool, modules)
+    flags, tags = _linker_flags(tool, modules), [f"-tags={','.join(tool.tags)}"]
     environment = {**_environment(), "GOTMPDIR": str(target.parent)}
     began = time.monotonic()
     with Progress(f"building {tool.name}", f"once, kept in {target.parent}") as progress, log.open("w") as output:
         progress.note("downloading modules")
         packages = subprocess.run(
-            [go, "list", "-deps", tool.package],
+            [go, "list", *tags, "-deps", tool.package],
             cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=output, text=True, check=False,
         )  # fmt: skip
         _require(packages.returncode == 0, tool, log)
         total = len(packages.stdout.split())
         with subprocess.Popen(
-            [go, "build", "-v", "-trimpath", "-ldflags", flags, "-o", str(partial), tool.package],
+            [go, "build", "-v", "-trimpath", *tags, "-ldflags", flags, "-o", str(partial), tool.package],
             cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         ) as build:  # fmt: skip
             try:
@@ -272,7 +323,7 @@ def _source(tool: Tool, go: str, modules: Path) -> Path:
 
 def _linker_flags(tool: Tool, modules: Path) -> str:
     """Without symbols, which halves the file; with the version where the binary does not know it."""
-    version = "v" + ".".join(str(part) for part in wanted_version(tool, modules))
+    version = tool.version_prefix + ".".join(str(part) for part in wanted_version(tool, modules))
     return " ".join(["-s -w", *(f"-X {variable}={version}" for variable in tool.version_variables)])
 
 

@@ -1,6 +1,7 @@
 """An API server that holds what is applied, for tests of what is applied to it."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from sandbox.kubernetes_api import Manifest, Manifests
@@ -9,7 +10,8 @@ from sandbox.kubernetes_api import Manifest, Manifests
 class FakeApi:
     """Holds what is applied."""
 
-    def __init__(self) -> None:
+    def __init__(self, kubeconfig: Path = Path("/nonexistent")) -> None:
+        self.kubeconfig = kubeconfig
         self.held: dict[tuple[str, str], Manifest] = {}
 
     def apply(self, manifest: Manifest, **_: object) -> Manifest:

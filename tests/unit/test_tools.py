@@ -103,6 +103,40 @@ def test_files_of_the_module_are_kept_beside_the_binary(modules: Path) -> None:
     assert binary.stat().st_mtime_ns == made
 
 
+def test_a_folder_of_the_module_is_kept_as_it_is_and_can_be_changed(modules: Path) -> None:
+    chart = modules / "hello/manifests/charts/base"
+    chart.mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("name: base\n")
+    (chart / "Chart.yaml").chmod(0o444)
+    chart.chmod(0o555)
+    own, pinned = "pyairtable/tools/hello", "example.com/hello"
+    binary = tools.find(replace(HELLO, module=own, version_module=pinned, files=("manifests/charts",)), modules)
+    chart.chmod(0o755)
+    kept = binary.with_name("charts") / "base/Chart.yaml"
+    kept.write_text(f"{kept.read_text()}version: 1\n")
+    assert kept.read_text() == "name: base\nversion: 1\n"
+
+
+def test_build_tags_take_part_in_the_build_and_tell_it_from_others(modules: Path) -> None:
+    (modules / "hello/tagged.go").write_text('//go:build loud\n\npackage main\n\nfunc init() { println("HELLO") }\n')
+    plain, loud = tools.find(HELLO, modules), tools.find(replace(HELLO, tags=("loud", "clear")), modules)
+    said = [subprocess.run([binary], capture_output=True, text=True, check=True).stderr for binary in (plain, loud)]
+    assert said == ["hello v1.2.3\n", "HELLO\nhello v1.2.3\n"]
+
+
+def test_a_tool_may_have_another_modules_version_and_that_modules_replacement_counts(modules: Path) -> None:
+    pins = modules / "hello/go.mod"
+    tool = replace(HELLO, version_module="example.com/api", version_variables=("main.version",), version_prefix="")
+    pins.write_text(f"{GO_MOD}// require example.com/api v1.3.0-rc.1\n")
+    assert tools.wanted_version(tool, modules) == (1, 3, 0)
+    pins.write_text(f"{pins.read_text()}// replace example.com/api => example.com/api v1.31.1\n")
+    assert tools.wanted_version(tool, modules) == (1, 31, 1)
+    source = 'package main\n\nvar version = "unknown"\n\nfunc main() { println(version) }\n'
+    (modules / "hello/main.go").write_text(source)
+    binary = tools.find(tool, modules)
+    assert subprocess.run([binary], capture_output=True, text=True, check=True).stderr == "1.31.1\n"
+
+
 def test_a_tool_with_files_is_never_taken_from_the_path(
     modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

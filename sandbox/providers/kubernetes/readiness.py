@@ -2,10 +2,12 @@
 
 import logging
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from sandbox.kubernetes_api import KubernetesApi, Manifest
 from sandbox.providers.errors import ProviderError
@@ -170,7 +172,20 @@ def _custom_resource_definition(_: KubernetesApi, live: Manifest) -> str:
     return "" if established else "the API server does not serve it yet"
 
 
+def _webhooks(_: KubernetesApi, live: Manifest) -> str:
+    """What the API server calls on this machine has to be there: kwok says of its pod at once that it is ready."""
+    for webhook in live["webhooks"]:
+        url = urlsplit(webhook["clientConfig"].get("url", ""))
+        if url.hostname and url.port:
+            try:
+                socket.create_connection((url.hostname, url.port), timeout=1).close()
+            except OSError:
+                return f"nothing answers the webhook {webhook['name']} yet"
+    return ""
+
+
 CHECKS: Mapping[str, Check] = {
+    "admissionregistration.k8s.io/v1 MutatingWebhookConfiguration": _webhooks,
     "apiextensions.k8s.io/v1 CustomResourceDefinition": _custom_resource_definition,
     "apps/v1 DaemonSet": _daemon_set,
     "apps/v1 Deployment": _deployment,

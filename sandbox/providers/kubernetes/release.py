@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.charts import chart_objects, chart_problems, install_chart, remove_chart
+from sandbox.charts import chart_lacks, chart_objects, chart_problems, install_chart, remove_chart
 from sandbox.kubernetes_api import KubernetesApi
 from sandbox.providers.errors import NotReadyError, ProviderError
 from sandbox.providers.kubernetes.cluster import Cluster
@@ -148,7 +148,8 @@ class Release(Resource):
                 api.get(o["apiVersion"], o["kind"], o["metadata"]["name"], o["metadata"].get("namespace"))
                 for o in objects
             )
-            return "; ".join(filter(None, (lacking(api, found) for found in live if found)))
+            what = "; ".join(filter(None, (lacking(api, found) for found in live if found)))
+            return what or chart_lacks(api, _chart(inputs), objects)
 
         try:
             self._waiting(inputs).until_empty(missing)
