@@ -15,11 +15,16 @@ from sandbox.istio import VERSION as ISTIO_VERSION
 from sandbox.kubernetes_api import KubernetesApi, Manifests
 from sandbox.placeholders import Container, Part, Wish, at, install, objects, owner, remove
 from sandbox.providers.wire import is_unknown
+from sandbox.state import read_json
 from sandbox.tools import TOOLS, find, wanted_version
 
 Values = Mapping[str, Any]
 Problem = tuple[str, str]
 """Path of a value, and what is wrong with it."""
+
+
+def _nothing(*_: object) -> str:
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,7 @@ class Chart:
     """Its custom resource definitions."""
     problems: Callable[[Values], Iterator[Problem]] = lambda _: iter(())
     """What is wrong with values."""
-    lacking: Callable[[KubernetesApi, Manifests], str] = lambda *_: ""
+    lacking: Callable[[KubernetesApi, Manifests], str] = _nothing
     """What its objects lack to be ready, besides what any object does."""
     version: str = ""
     """The only one that the sandbox has, where it has a part of the chart itself."""
@@ -260,17 +265,41 @@ def _of_istio(chart: str) -> Chart:
             chart, release, namespace, values, plane_of(api.kubeconfig)
         ),
         problems=lambda values: istio_charts.problems(chart, values),
-        lacking=_gateways_lack if chart == "gateway" else lambda *_: "",
+        lacking=LACKING.get(chart, _nothing),
         version=ISTIO_VERSION,
     )
 
 
+def _istiod_lacks(api: KubernetesApi, objects: Manifests) -> str:
+    """What its pods lack to be ready: kwok says at once that they are, and perhaps the last one still answers."""
+    running = read_json(plane_of(api.kubeconfig).containers)
+    late = [
+        name
+        for pod in _pods(api, objects)
+        for name in [pod["metadata"]["name"]]
+        if not running.get(f"{pod['metadata']['namespace']}/{name}/discovery", {}).get("pid")
+    ]
+    return f"no process runs yet: {', '.join(late)}" if late else ""
+
+
 def _gateways_lack(api: KubernetesApi, objects: Manifests) -> str:
+    return gateways.lacking(plane_of(api.kubeconfig), _pods(api, objects))
+
+
+def _pods(api: KubernetesApi, objects: Manifests) -> Manifests:
+    """The pods of the only workload that stay."""
     (workload,) = (item for item in objects if item["kind"] in ("Deployment", "DaemonSet"))
     labels = workload["spec"]["selector"]["matchLabels"]
     selector = ",".join(f"{name}={value}" for name, value in labels.items())
-    pods = api.list("v1", "Pod", namespace=workload["metadata"]["namespace"], label_selector=selector)
-    return gateways.lacking(plane_of(api.kubeconfig), pods)
+    found = api.list("v1", "Pod", namespace=workload["metadata"]["namespace"], label_selector=selector)
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+LACKING: Mapping[str, Callable[[KubernetesApi, Manifests], str]] = {
+    "gateway": _gateways_lack,
+    "istiod": _istiod_lacks,
+}
+"""What else charts of Istio's wait for."""
 
 
 CHARTS = {

@@ -17,6 +17,8 @@ from sandbox.progress import Progress
 from sandbox.quantities import Resources, allocatable, requests, total
 
 SURGE_LABEL: Final = "sandbox.pyairtable/surge"
+INJECTED_BY: Final = ("istio.io/rev", "sidecar.istio.io/inject")
+"""Labels by which a pod asks istiod for its sidecar."""
 POLL_SECONDS: Final = 0.25
 CONTROLLERS_SECONDS: Final = 60
 """Within which the controllers have made the pods that are asked for."""
@@ -272,8 +274,12 @@ def _try(api: KubernetesApi, surge: Surge) -> list[Misfit]:
 
 
 def surge_pod(deployment: Manifest, number: int) -> Manifest:
-    """A pod like the Deployment's own, without the labels by which Services, autoscalers and budgets know those."""
+    """A pod like the Deployment's own, with the sidecar where that has one.
+
+    It lacks the labels by which Services, autoscalers and budgets know those.
+    """
     metadata, template = deployment["metadata"], copy.deepcopy(deployment["spec"]["template"])
+    labels = template.get("metadata", {}).get("labels", {})
     template["spec"].pop("priorityClassName", None)  # to ask is not to push aside what runs
     return {
         "apiVersion": "v1",
@@ -281,7 +287,7 @@ def surge_pod(deployment: Manifest, number: int) -> Manifest:
         "metadata": {
             "name": f"{metadata['name']}-surge-{number}",
             "namespace": metadata["namespace"],
-            "labels": {SURGE_LABEL: "true"},
+            "labels": {SURGE_LABEL: "true", **{name: labels[name] for name in INJECTED_BY if name in labels}},
             "annotations": template.get("metadata", {}).get("annotations", {}),
         },
         "spec": template["spec"],

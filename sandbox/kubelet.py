@@ -221,6 +221,8 @@ class Runner:
     """What makes a new start necessary when it changes."""
     drain_seconds: float = 0
     """How long it goes on when its pod goes."""
+    alone: bool = False
+    """Whether it has ports that are its own, so that the next pod's process waits for the last one's end."""
 
 
 EXTERNAL_SECRETS = "external-secrets"
@@ -243,7 +245,14 @@ RUNNERS = (
         launch=_Controller(),
         follows=_emulator_port,
     ),
-    Runner(name="istiod", namespace="istio-system", label="app=istiod", container="discovery", launch=_Istiod()),
+    Runner(
+        name="istiod",
+        namespace="istio-system",
+        label="app=istiod",
+        container="discovery",
+        launch=_Istiod(),
+        alone=True,
+    ),
     Runner(
         name="gateway",
         label=gateways.LABEL,
@@ -469,6 +478,10 @@ class Kubelet:
         if child.pid and followed is not None and followed != process.followed:
             child.end()
         if child.is_due:
+            if process.runner.alone and any(
+                other.child.pid for other in self._processes.values() if other.runner is process.runner
+            ):
+                raise PodError("the process of another pod is still at it")
             launch = process.runner.launch(container)
             child.start(launch.words, launch.environment, container.folder)
             process.followed = followed

@@ -282,6 +282,18 @@ def _accepts(mesh: Mesh) -> bool:
         return False
 
 
+def test_when_a_changed_istiod_is_there_its_new_process_answers(mesh: Mesh) -> None:
+    (before,) = mesh.processes("/discovery")
+    changed = releases()
+    changed["istiod"][1]["values"]["env"] = {"PILOT_SEND_UNHEALTHY_ENDPOINTS": "false"}
+    assert "1 updated" in mesh.workshop.up("istio", changed)
+    (after,) = mesh.processes("/discovery")
+    assert after.pid != before.pid
+    assert after.environ()["PILOT_SEND_UNHEALTHY_ENDPOINTS"] == "false"
+    mesh.route(100)  # is validated by it
+    mesh.workshop.up("istio", releases())
+
+
 def test_mistakes_are_refused_by_istiod(mesh: Mesh) -> None:
     with pytest.raises(KubernetesApiError, match=r"denied the request.*wildcard host \* is not allowed"):
         mesh.route(100, "*")

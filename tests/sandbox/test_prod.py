@@ -1,5 +1,8 @@
 """The prod stack, from nothing to phase 3 in one up: edge, protection, and the way back from both."""
 
+import contextlib
+import http.client
+import json
 import re
 from collections.abc import Iterator
 
@@ -32,11 +35,22 @@ def test_the_stores_run_on_the_on_demand_node(cluster: Cluster) -> None:
 def test_the_edge_leads_to_a_node_port_of_every_node_group(cluster: Cluster) -> None:
     balancers = cluster.aws("elbv2")
     (balancer,) = balancers.describe_load_balancers()["LoadBalancers"]
-    assert cluster.outputs("prod")["api_gateway_url"] == f"http://{balancer['DNSName']}"
+    (listener,) = balancers.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
+    assert cluster.outputs("prod")["api_gateway_url"] == f"http://127.0.0.1:{listener['Port']}"
     (target,) = balancers.describe_target_groups()["TargetGroups"]
     edge = cluster.api.get("v1", "Service", "edge", "pyairtable")
     assert edge
     assert edge["spec"]["ports"][0]["nodePort"] == target["Port"]
+
+
+def test_a_client_is_answered_by_the_public_service(cluster: Cluster) -> None:
+    host, _, port = cluster.outputs("prod")["api_gateway_url"].removeprefix("http://").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", "/health")
+        about = json.load(connection.getresponse())
+    assert (about["service"], about["colour"], about["path"]) == ("api-gateway", "blue", "/health")
+    assert about["pod"] in {name_of(pod) for pod in cluster.pods("api-gateway")}
 
 
 def test_lowering_the_phase_is_refused_in_the_preview_with_what_is_protected_and_how_to_unprotect_it(

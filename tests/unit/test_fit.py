@@ -192,6 +192,13 @@ def test_an_extra_pod_has_no_label_by_which_anything_knows_the_deployments_own()
     assert extra["metadata"]["namespace"] == "pyairtable"
 
 
+def test_an_extra_pod_asks_for_its_sidecar_as_the_deployments_own_do() -> None:
+    meshed = deployment("web", "100m", "1Mi")
+    asked = {"istio.io/rev": "1-31-1", "sidecar.istio.io/inject": "true"}
+    meshed["spec"]["template"]["metadata"] = {"labels": {"app": "web", "version": "blue", **asked}}
+    assert fit.surge_pod(meshed, 1)["metadata"]["labels"] == {fit.SURGE_LABEL: "true", **asked}
+
+
 def test_a_pod_that_the_scheduler_has_not_looked_at_is_not_decided() -> None:
     assert not fit.is_decided(pod())
     assert fit.is_decided(pod(node="only"))

@@ -195,16 +195,39 @@ def test_all_of_a_release_comes_and_goes_with_it(plane: ControlPlane, istioctl: 
     assert not fake.held
 
 
+class Pods(FakeApi):
+    """An API server with a Deployment's pods, of which one goes."""
+
+    def list(self, _: str, kind: str, *, label_selector: str, **__: object) -> list[Manifest]:
+        names = {"first": {}, "second": {}, "last": {"deletionTimestamp": "now"}}
+        return [item(kind, metadata={"name": name, "namespace": label_selector, **m}) for name, m in names.items()]
+
+
+WORKLOAD = item("Deployment", metadata={"namespace": "n"}, spec={"selector": {"matchLabels": {"istio": "g"}}})
+
+
 def test_a_gateways_release_waits_for_its_envoys(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    workload = {"metadata": {"namespace": "n"}, "spec": {"selector": {"matchLabels": {"istio": "g"}}}}
+    def names(_: ControlPlane, pods: list[Manifest]) -> str:
+        return " ".join(pod["metadata"]["name"] for pod in pods)
 
-    class Api(FakeApi):
-        def list(self, _: str, kind: str, *, label_selector: str, **__: object) -> list[Manifest]:
-            return [item(kind), item(label_selector)]
+    monkeypatch.setattr("sandbox.gateways.lacking", names)
+    api = cast("KubernetesApi", Pods(plane.kubeconfig))
+    assert CHARTS["gateway"].lacking(api, [item("Service"), WORKLOAD]) == "first second"
 
-    monkeypatch.setattr("sandbox.gateways.lacking", lambda _, pods: " ".join(pod["kind"] for pod in pods))
-    api = cast("KubernetesApi", Api(plane.kubeconfig))
-    assert CHARTS["gateway"].lacking(api, [item("Service"), {"kind": "Deployment", **workload}]) == "Pod istio=g"
+
+def test_istiods_release_waits_for_its_process(plane: ControlPlane) -> None:
+    api = cast("KubernetesApi", Pods(plane.kubeconfig))
+
+    def lacks() -> str:
+        return CHARTS["istiod"].lacking(api, [item("Service"), WORKLOAD])
+
+    assert lacks() == "no process runs yet: first, second"
+    running = {"istio=g/first/discovery": {"pid": 1}, "istio=g/second/discovery": {"pid": None}}
+    write_json(plane.containers, running)
+    assert lacks() == "no process runs yet: second"
+    running["istio=g/second/discovery"] = {"pid": 2}
+    write_json(plane.containers, running)
+    assert lacks() == ""
 
 
 def test_istiod_listens_on_loopback_only_and_is_its_service_account(plane: ControlPlane, tmp_path: Path) -> None:

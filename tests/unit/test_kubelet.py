@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +37,15 @@ class Objects:
         self.found: list[Pod] = []
         self.is_silent = False
         self.followed: object = None
+        self.takes_filters = False
+
+    def apply(self, path: str, manifest: Mapping[str, Any]) -> bool:
+        if not self.takes_filters:
+            raise ApiError(f"PATCH {path}: 500 Internal Server Error")
+        return True
+
+    def delete(self, path: str) -> None:
+        pass
 
     def data(self, kind: Kind, namespace: str, name: str) -> Mapping[str, bytes] | None:
         return self.content.get((kind, name))
@@ -144,6 +154,23 @@ def test_variables_come_from_where_the_specification_says(objects: Objects) -> N
 
 
 @pytest.mark.parametrize(
+    ("limits", "reference", "value"),
+    [
+        ({"cpu": "1500m"}, {"resource": "limits.cpu", "divisor": "1"}, "2"),
+        ({"cpu": "1500m"}, {"resource": "limits.cpu", "divisor": "1m"}, "1500"),
+        ({"memory": "128Mi"}, {"resource": "limits.memory", "divisor": "0"}, str(128 * 2**20)),
+        ({}, {"resource": "limits.cpu"}, None),
+    ],
+)
+def test_a_variable_may_be_a_limit(
+    objects: Objects, limits: Mapping[str, str], reference: Mapping[str, str], value: str | None
+) -> None:
+    env = [{"name": "V", "valueFrom": {"resourceFieldRef": reference}}]
+    found = pods.environment(pod(), {"env": env, "resources": {"limits": limits}}, {}, objects, {})
+    assert found.get("V") == value
+
+
+@pytest.mark.parametrize(
     ("reference", "told"),
     [
         ({"secretKeyRef": {"name": "gone", "key": "k"}}, "there is no Secret gone"),
@@ -192,6 +219,7 @@ def test_volumes_become_folders(objects: Objects, tmp_path: Path) -> None:
             "configMap": {"name": "settings", "items": [{"key": "run.sh", "path": "bin/run.sh", "mode": 0o755}]},
         },
         {"name": "access", "projected": {"sources": [token, {"configMap": {"name": "settings"}}, {"downwardAPI": me}]}},
+        {"name": "podinfo", "downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
         {"name": "maybe", "secret": {"secretName": "gone", "optional": True}},
         {"name": "scratch", "emptyDir": {}},
         {"name": "data", "persistentVolumeClaim": {"claimName": "disk"}},
@@ -218,6 +246,7 @@ def test_volumes_become_folders(objects: Objects, tmp_path: Path) -> None:
     assert (made / "access" / "token").read_text() == "token of worker for me and 3607 s"
     assert (made / "access" / "namespace").read_text() == "pyairtable"
     assert (made / "access" / "host").read_text() == "postgres"
+    assert (made / "podinfo" / "l").read_text() == 'app="worker"'
     assert list((made / "maybe").glob("[!.]*")) == []
     assert folders["/run"].is_dir()
     assert folders["/data"].is_dir()
@@ -434,6 +463,35 @@ def test_a_pods_successor_starts_when_the_pods_process_has_ended(at_work: Runnin
     wait_for(lambda: read_json(at_work.plane.containers) == {})
 
 
+def test_a_process_with_ports_of_its_own_waits_for_the_end_of_the_last_pods(
+    at_work: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubelet, "RUNNERS", (replace(kubelet.RUNNERS[0], alone=True),))
+    at_work.objects.found = [pod("worker-0", "1")]
+    wait_for(lambda: at_work.has("1.began"))
+    at_work.objects.found = [pod("worker-0", "1"), pod("worker-1", "2")]
+
+    def message() -> str | None:
+        return read_json(at_work.plane.containers).get("pyairtable/worker-1/work", {}).get("message")
+
+    wait_for(lambda: message() == "the process of another pod is still at it")
+    at_work.objects.found = [pod("worker-1", "2")]
+    wait_for(lambda: at_work.has("2.began"))
+    assert at_work.moment("1.ended") < at_work.moment("2.began")
+
+
+def test_a_process_that_drains_goes_on_for_a_while_when_its_pod_has_gone(
+    at_work: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubelet, "RUNNERS", (replace(kubelet.RUNNERS[0], drain_seconds=0.5),))
+    at_work.objects.found = [pod()]
+    wait_for(lambda: at_work.has("1.began"))
+    gone = time.monotonic()
+    at_work.objects.found = []
+    wait_for(lambda: at_work.has("1.ended"))
+    assert at_work.moment("1.ended") - gone > 0.5 + 0.3  # until it is asked, and for its end
+
+
 def test_what_runs_goes_on_while_the_api_server_is_silent(at_work: Running) -> None:
     at_work.objects.found = [pod()]
     wait_for(lambda: at_work.has("1.began"))
@@ -496,6 +554,46 @@ def test_python_gets_no_more_than_its_standard_library_and_a_missing_program_is_
         launch("frobnicate")
     with pytest.raises(PodError, match="it names no command"):
         launch()
+
+
+def test_a_gateway_waits_for_an_api_server_that_refuses_its_filter(
+    at_work: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gateway,) = (runner for runner in RUNNERS if runner.name == "gateway")
+    monkeypatch.setattr(kubelet, "RUNNERS", (replace(gateway, label="app=worker"),))
+    at_work.objects.found = [pod(containers=[{"name": "istio-proxy"}])]
+
+    def message() -> str | None:
+        return read_json(at_work.plane.containers).get("pyairtable/worker-0/istio-proxy", {}).get("message")
+
+    wait_for(lambda: message() == "the cluster has no EnvoyFilter yet that says where it listens")
+    at_work.objects.takes_filters = True
+    wait_for(lambda: message() == "istiod is being told where it listens")
+
+
+def test_istiod_runs_with_its_containers_arguments_and_its_accounts_token(
+    state: State, plane: ControlPlane, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubelet, "find", lambda _: Path("/tools/istiod"))
+    (plane.keys / "ca.crt").parent.mkdir(parents=True, exist_ok=True)
+    (plane.keys / "ca.crt").write_text("authority")
+    account = {"name": "access", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+    spec = {
+        "name": "discovery",
+        "args": ["discovery"],
+        "env": [{"name": "REVISION", "value": "1-31-1"}, {"name": "KUBECONFIG", "value": "/other"}],
+        "volumeMounts": [account],
+    }
+    volumes = [{"name": "access", "projected": {"sources": []}}]
+    api = cast("Api", objects)
+    made = Container(
+        plane=plane, state=state, pod=pod(volumes=volumes), spec=spec, objects=api, gateways=Gateways(plane, api)
+    )
+    (runner,) = (r for r in RUNNERS if r.name == "istiod")
+    words, environment = runner.launch(made)
+    assert [*words[:2]] == ["/tools/istiod", "discovery"]
+    assert environment["REVISION"] == "1-31-1"
+    assert str(made.folder / "volumes/access/token") in Path(environment["KUBECONFIG"]).read_text()
 
 
 def test_postgres_is_asked_to_end_without_waiting_for_its_clients() -> None:

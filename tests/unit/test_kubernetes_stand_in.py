@@ -1,6 +1,7 @@
 """The stand-in for pulumi-kubernetes: what it refuses, what it replaces, what it takes for drift."""
 
 import json
+import socket
 import threading
 from http import HTTPStatus
 from typing import Any, cast
@@ -516,6 +517,19 @@ def test_a_definition_is_ready_when_the_api_server_serves_it() -> None:
     assert lacking(api, definition) == "the API server does not serve it yet"
     definition["status"]["conditions"] = [{"type": "Established", "status": "True"}]
     assert lacking(api, definition) == ""
+
+
+def test_a_webhook_is_ready_when_something_answers_where_it_is_called() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        webhooks = [
+            {"name": "there", "clientConfig": {"service": {"name": "s"}}},
+            {"name": "here", "clientConfig": {"url": f"https://127.0.0.1:{port}/inject"}},
+        ]
+        kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
+        live: Manifest = {**kind, "metadata": {"name": "w"}, "webhooks": webhooks}
+        assert lacking(cast("KubernetesApi", FakeApi()), live) == ""
+    assert lacking(cast("KubernetesApi", FakeApi()), live) == "nothing answers the webhook here yet"
 
 
 def test_a_kind_with_nothing_to_wait_for_is_ready() -> None:
