@@ -1,5 +1,6 @@
 """The runbook's command line: one line where it fails, exit codes, a clean end on Ctrl-C."""
 
+import gc
 import re
 import runpy
 import signal
@@ -108,11 +109,13 @@ def test_every_command_explains_itself(command: list[str]) -> None:
 
 @pytest.fixture
 def signals() -> Any:
-    """What signals do is put back."""
+    """What signals do is put back, and when garbage is looked for."""
+    collections = gc.get_threshold()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield before
     for number, what in before.items():
         signal.signal(number, what)
+    gc.set_threshold(*collections)
 
 
 @pytest.mark.usefixtures("signals")
@@ -142,6 +145,14 @@ def test_a_closed_terminal_is_an_interrupt_unless_it_is_to_be_ignored(monkeypatc
     entry.run()
     assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("signals")
+def test_no_garbage_is_looked_for_while_modules_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(cli, "main", lambda **_: seen.append(gc.get_threshold()[0]))
+    entry.run()
+    assert seen == [entry.OBJECTS_BETWEEN_COLLECTIONS]
 
 
 def test_what_is_left_is_told_with_the_error_and_its_code() -> None:
