@@ -13,7 +13,7 @@ from infra.settings import Settings
 
 if TYPE_CHECKING:
     from components.blue_green import ServiceMesh
-    from components.compute import Compute
+    from components.compute import Colour, Compute
     from components.cost_foundation import Images
 
 
@@ -84,15 +84,13 @@ class Platform:
                     mesh = ServiceMesh("mesh", _in_cluster(compute, ready))
                     ready = [*ready, *mesh.ready]
 
-                blue = Workloads(
-                    "blue",
-                    workloads_args(settings, "blue", cost_foundation.images, compute.pull_secret, mesh),
-                    _in_cluster(compute, ready),
-                )
-                serving: list[pulumi.Resource] = [blue]
+                serving: list[pulumi.Resource]
                 if mesh is not None:
-                    serving += _second_release(settings, cost_foundation.images, compute, mesh, [*ready, blue])
+                    serving = _two_releases(settings, cost_foundation.images, compute, mesh, ready)
                     outputs["green_weight"] = settings.blue_green.green_weight
+                else:
+                    workloads = workloads_args(settings, "blue", cost_foundation.images, compute.pull_secret, None)
+                    serving = [Workloads("blue", workloads, _in_cluster(compute, ready))]
 
                 if compute.edge is not None and settings.public_service is not None:
                     # Last of what serves, so that a move takes clients to what is there already.
@@ -106,10 +104,8 @@ class Platform:
                     outputs["api_gateway_url"] = compute.edge.url
 
                 if mesh is not None:
-                    from components.blue_green import MutualTls
-                    from infra.arguments.blue_green import mutual_tls_args
-
-                    MutualTls("mutual-tls", mutual_tls_args(settings), _in_cluster(compute, serving))
+                    # Until then there are pods and clients that have nothing but plain text.
+                    _mutual_tls(settings, _in_cluster(compute, serving))
                 outputs["cluster_name"] = compute.cluster_name
                 outputs["kubeconfig"] = compute.kubeconfig
 
@@ -147,33 +143,49 @@ def _in_cluster(compute: "Compute", after: Sequence[pulumi.Resource]) -> pulumi.
     return pulumi.ResourceOptions(providers={"kubernetes": compute.kubernetes_provider}, depends_on=list(after))
 
 
-def _second_release(
+def _two_releases(
     settings: Settings, images: "Images", compute: "Compute", mesh: "ServiceMesh", ready: Sequence[pulumi.Resource]
 ) -> list[pulumi.Resource]:
-    """Green beside blue, and the routes between the two; what has to be there before clients come through the mesh."""
+    """Blue, green beside it, and the routes between the two; what has to be there before clients enter by the mesh."""
     from components.blue_green import BlueGreen, ColourRoutes, Migrations
     from components.compute import Workloads
     from infra.arguments.blue_green import blue_green_args, colour_routes_args, migrations_args
     from infra.arguments.compute import workloads_args
 
+    def release(colour: "Colour") -> Workloads:
+        args = workloads_args(settings, colour, images, compute.pull_secret, mesh)
+        made = Workloads(colour, args, _in_cluster(compute, there))
+        there.append(made)
+        return made
+
+    # Each part comes after all the parts before it.
+    there = list(ready)
+    # A colour that is stopped goes last, when the routes have left it.
+    stopped = settings.blue_green.stopped
+    if stopped != "blue":
+        release("blue")
     # Blue's calls stay with blue from before there is anything else.
-    routes = ColourRoutes("routes", colour_routes_args(settings), _in_cluster(compute, ready))
-    before_green: list[pulumi.Resource] = [*ready, *routes.ready]
+    there += ColourRoutes("routes", colour_routes_args(settings), _in_cluster(compute, there)).ready
     expanding = migrations_args(settings, "expand", images, compute.pull_secret)
     if expanding.migrations:
-        before_green += Migrations("expand", expanding, _in_cluster(compute, ready)).ready
-    green = Workloads(
-        "green",
-        workloads_args(settings, "green", images, compute.pull_secret, mesh),
-        _in_cluster(compute, before_green),
-    )
-    blue_green = BlueGreen(
+        there += Migrations("expand", expanding, _in_cluster(compute, there)).ready
+    green = release("green") if stopped != "green" else None
+    there += BlueGreen(
         "blue-green",
         blue_green_args(settings, green, compute.edge),
         compute.kubernetes_provider,
-        _in_cluster(compute, [*before_green, green]),
-    )
+        _in_cluster(compute, there),
+    ).ready
+    if stopped != "none":
+        release(stopped)
     contracting = migrations_args(settings, "contract", images, compute.pull_secret)
     if contracting.migrations:
-        Migrations("contract", contracting, _in_cluster(compute, blue_green.ready))
-    return [*routes.ready, green, *blue_green.ready]
+        Migrations("contract", contracting, _in_cluster(compute, there))
+    return there
+
+
+def _mutual_tls(settings: Settings, opts: pulumi.ResourceOptions) -> None:
+    from components.blue_green import MutualTls
+    from infra.arguments.blue_green import mutual_tls_args
+
+    MutualTls("mutual-tls", mutual_tls_args(settings), opts)

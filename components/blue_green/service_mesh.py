@@ -67,7 +67,8 @@ class ServiceMesh(pulumi.ComponentResource):
             opts=self._after(nodes, base),
         )
         istiod = release(
-            f"{name}-istiod",
+            # Of its revision: the next one is made beside it, and it goes when the pods have moved.
+            f"{name}-istiod-{REVISION}",
             "istiod",
             name=f"istiod-{REVISION}",
             namespace=SYSTEM_NAMESPACE,

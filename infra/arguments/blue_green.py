@@ -44,8 +44,8 @@ def migrations_args(
     )
 
 
-def blue_green_args(settings: Settings, green: Workloads, edge: Edge | None) -> BlueGreenArgs:
-    """What BlueGreen has to know of the settings, of green's Deployments, and of the edge."""
+def blue_green_args(settings: Settings, green: Workloads | None, edge: Edge | None) -> BlueGreenArgs:
+    """What BlueGreen has to know of the settings, of green's Deployments, and of the edge; a stopped green has none."""
     (public,) = (service for service in settings.services if service.public)
     return BlueGreenArgs(
         service=public.name,
@@ -56,7 +56,7 @@ def blue_green_args(settings: Settings, green: Workloads, edge: Edge | None) -> 
         green_weight=settings.blue_green.green_weight,
         green_deployments={
             f"{service}{GREEN_SUFFIX}": GuardedDeployment(id=deployment.id, min_replicas=deployment.min_replicas)
-            for service, deployment in green.deployments.items()
+            for service, deployment in (green.deployments if green else {}).items()
         },
     )
 

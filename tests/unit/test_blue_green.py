@@ -321,7 +321,7 @@ class TestOrder:
     @in_every_environment
     def test_istiod_is_there_before_a_pod_asks_for_its_sidecar(self, stack: str) -> None:
         graph = two_releases(stack)
-        istiod = {graph.named("mesh-istiod").urn, graph.named("mesh-cni").urn, graph.named("mesh-policy").urn}
+        istiod = {graph.named("mesh-istiod-1-31-1").urn, graph.named("mesh-cni").urn, graph.named("mesh-policy").urn}
         asking = [node for node in graph.objects("Deployment") if node.name.startswith(("blue-", "green-"))]
         assert asking
         for node in (*asking, graph.named("blue-green-gateway-release")):
@@ -334,6 +334,16 @@ class TestOrder:
         assert all(blue <= graph.before(graph.at(urn)) for urn in green_)
         route = graph.named(ROUTE)
         assert blue | green_ | {graph.named("blue-green-gateway-release").urn} <= graph.before(route)
+
+    @pytest.mark.parametrize(("stopped", "weight"), [("green", 0), ("blue", 100)])
+    def test_a_colour_stops_only_when_the_routes_have_left_it(self, stopped: str, weight: int) -> None:
+        graph = two_releases(stopped=stopped, greenWeight=weight)
+        deployments = {colour: urns(graph, "Deployment", prefix=f"{colour}-") for colour in ("blue", "green")}
+        serving = deployments["blue" if stopped == "green" else "green"]
+        assert deployments[stopped]
+        assert serving <= graph.before(graph.named(ROUTE))
+        for urn in deployments[stopped]:
+            assert graph.named(ROUTE).urn in graph.before(graph.at(urn))
 
     def test_the_edge_moves_to_the_gateway_once_gateway_routes_and_both_releases_are_there(self) -> None:
         graph = two_releases()
@@ -357,7 +367,7 @@ class TestOrder:
         graph = two_releases(stack)
         for kind in ("VirtualService", "DestinationRule", "Gateway", "PeerAuthentication", "Sidecar"):
             for node in graph.objects(kind):
-                assert graph.named("mesh-istiod").urn in graph.before(node)
+                assert graph.named("mesh-istiod-1-31-1").urn in graph.before(node)
 
 
 class TestMutualTls:

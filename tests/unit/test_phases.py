@@ -301,7 +301,7 @@ MESH = {
     "mesh-nodes-namespace": KUBERNETES["Namespace"],
     "mesh-base": KUBERNETES["Release"],
     "mesh-cni": KUBERNETES["Release"],
-    "mesh-istiod": KUBERNETES["Release"],
+    "mesh-istiod-1-31-1": KUBERNETES["Release"],
     "mesh-scope": istio("Sidecar"),
     "mesh-policy": KUBERNETES["NetworkPolicy"],
     "mutual-tls": "pyairtable:blue_green:MutualTls",
