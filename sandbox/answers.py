@@ -72,6 +72,8 @@ class _Connection(asyncio.Protocol):
         self._parser = HttpRequestParser(self)
         self._url = b""
         self._busy = 0
+        self.leaves = False
+        """Whether the client is told to come back with another connection."""
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -110,7 +112,7 @@ class _Connection(asyncio.Protocol):
         self._busy -= 1
         if self._transport.is_closing():
             return
-        keep = keep and not self._server.leaving
+        keep = keep and not self._server.leaving and not self.leaves
         self._transport.write(self._server.answer(url.decode(errors="replace"), body=body, keep=keep))
         if not keep:
             self._transport.close()
@@ -146,6 +148,10 @@ class Answerers:
         """Listen no more, and let what is being answered be answered."""
         self._do(self._close(server, cut=False))
 
+    def shed(self, server: Answerer) -> None:
+        """Tell those that are connected, once, to come back with another connection."""
+        self._do(self._shed(server))
+
     def stop(self) -> None:
         """End the thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -168,6 +174,10 @@ class Answerers:
                 connection.cut()
             else:
                 connection.end()
+
+    async def _shed(self, server: Answerer) -> None:
+        for connection in server.connections:
+            connection.leaves = True
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result()

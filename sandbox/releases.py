@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,8 @@ TICK_SECONDS = 0.25
 """Between two passes when nothing changes."""
 DRAIN_SECONDS = 5
 """How long the server of a pod that goes is still there, as the pods' preStop has it."""
+SHED_SECONDS = 1
+"""By when the load balancer surely leads to where it should."""
 EDGE_NODE_PORT = 30080
 """Of the Service behind the load balancer."""
 COLOUR = "version"
@@ -105,6 +108,8 @@ class Release:
     is_failing: bool = False
     left_at: float | None = None
     """When its pod was first on its way out."""
+    shed_at: float | None = None
+    """When clients that came through the load balancer are to come back, since it leads to others now."""
 
 
 class Releases:
@@ -122,6 +127,7 @@ class Releases:
         """What stands for each pod, by the pod's uid."""
         self._told: dict[str, str] = {}
         self._slices_are_hidden = False
+        self._led_to: AbstractSet[Address] = frozenset()
         self._gateways: set[str] = set()
         """Pods of the gateway that the load balancer has led to, gone or not."""
 
@@ -141,7 +147,7 @@ class Releases:
         for uid in [*self.by_uid.keys() - here.keys()]:
             self._drain(uid, self.by_uid[uid], now)
         self._register(seen.entries)
-        self._lead(seen)
+        self._lead(seen, now)
 
     def end(self) -> None:
         """End all of it."""
@@ -231,13 +237,30 @@ class Releases:
     def _hide_slices(self) -> None:
         self._slices_are_hidden = self._api.hide_slices()
 
-    def _lead(self, seen: Seen) -> None:
+    def _lead(self, seen: Seen, now: float) -> None:
         """Let the load balancer lead to what is behind the node port."""
         service = next(filter(is_behind_edge, seen.services.values()), None)
         port = edge_ports.of_cluster(self._state, self._plane.cluster) if service else None
         backends = self._backends(service["spec"].get("selector") or {}, seen.pods) if service else []
+        self._shed({*backends}, now)
         if told := self._edge.keep(port, backends):
             self._tell("edge", told)
+
+    def _shed(self, backends: AbstractSet[Address], now: float) -> None:
+        """Let clients that have come through the load balancer go where it leads by now.
+
+        An application that ends connections after a while would do that too; the load balancer itself keeps them.
+        """
+        for release in self.by_uid.values():
+            address = self._address(release)
+            if address in backends:
+                release.shed_at = None
+            elif address in self._led_to:
+                release.shed_at = now + SHED_SECONDS
+            elif release.shed_at and now >= release.shed_at:
+                release.shed_at = None
+                self._servers.shed(release.server)
+        self._led_to = backends
 
     def _backends(self, selector: Mapping[str, str], found: Objects) -> list[Address]:
         """Where the pods are that a Service selects; where none is ready, those that leave, as kube-proxy has it."""

@@ -127,6 +127,18 @@ def test_a_server_that_leaves_sends_its_clients_elsewhere(server: Answerer, clie
     assert (answer.status, answer.headers["connection"]) == (200, "close")
 
 
+def test_who_is_connected_can_be_sent_elsewhere_once(
+    servers: Answerers, server: Answerer, client: http.client.HTTPConnection
+) -> None:
+    assert ask(client) == 200
+    servers.shed(server)
+    for said in ("close", None):  # the client makes another connection after the first
+        client.request("GET", "/")
+        answer = client.getresponse()
+        assert answer.read()
+        assert answer.headers["connection"] == said
+
+
 def test_a_crash_cuts_connections_and_refuses_others(
     servers: Answerers, server: Answerer, client: http.client.HTTPConnection
 ) -> None:

@@ -86,6 +86,7 @@ class FakeServers(Answerers):
 
     def __init__(self) -> None:
         self.ports = 20000
+        self.shedded: list[str] = []
 
     def open(self, server: Answerer) -> None:
         self.ports += 1
@@ -94,6 +95,9 @@ class FakeServers(Answerers):
 
     def crash(self, server: Answerer) -> None:
         server.listener = None
+
+    def shed(self, server: Answerer) -> None:
+        self.shedded.append(server.pod)
 
     close = crash
 
@@ -119,7 +123,8 @@ class World:
         self.pods: list[dict[str, Any]] = [pod()]
         self.nodes = [NODE]
         self.services: list[dict[str, Any]] = []
-        self.releases = Releases(self.state, self.plane, self.api, FakeServers(), self.edge)
+        self.servers = FakeServers()
+        self.releases = Releases(self.state, self.plane, self.api, self.servers, self.edge)
         self.now = 100.0
 
     def passes(self, seconds: float = 0) -> None:
@@ -330,6 +335,19 @@ def test_it_leads_to_the_gateways_once_the_node_port_does(world: World) -> None:
     )
     world.passes()
     assert world.edge.kept == (25000, [(LOOPBACK, 26001)])
+
+
+def test_clients_follow_the_load_balancer_to_where_it_leads_by_now(world: World) -> None:
+    world.with_edge(app="api-gateway")
+    world.pods.append(pod("other", app="auth-service"))
+    world.passes()
+    assert world.servers.shedded == []
+    world.with_edge(istio="ingress-gateway")
+    world.passes()
+    assert world.servers.shedded == [], "they might come back to the same pod"
+    world.passes(1)
+    world.passes(1)
+    assert world.servers.shedded == ["one"]
 
 
 def test_it_rather_leads_to_who_leaves_than_to_nobody(world: World) -> None:
