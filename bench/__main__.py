@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench import shift
 from bench.credentials import ROTATE_LIMIT, UPDATE_LIMIT, credentials
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[Path, list[str]], dict[str, Any]]] = {
     "start": lambda _, sandbox: start(sandbox),
     "services": lambda _, sandbox: services(sandbox),
     "credentials": lambda folder, sandbox: credentials(sandbox, folder),
+    "shift": lambda folder, sandbox: shift.shift(sandbox, folder),
 }
 """By name; each takes the state folder, and the words that the sandbox's commands begin with."""
 
@@ -40,6 +42,7 @@ KEPT: dict[str, Callable[[dict[str, Any]], bool]] = {
     "credentials": lambda found: (
         found["update_secret_longest"] <= UPDATE_LIMIT and found["runbook_rotate_longest"] <= ROTATE_LIMIT
     ),
+    "shift": shift.kept,
 }
 """Whether what was measured keeps its limit."""
 

@@ -3,12 +3,14 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from runbook import gateways, traffic
 from runbook.checks import is_available, of_colour
 from runbook.errors import RunbookError
 from runbook.kubectl import KubectlError, Objects
+from runbook.lease import now
 from runbook.statistics import COLOURS, Count, Statistics, nothing
 from runbook.target import Place
 
@@ -46,13 +48,13 @@ class Meter:
     def read(self, found: Mapping[str, Statistics | None]) -> dict[str, Count]:
         """What each colour got meanwhile. A gateway that does not answer is counted when it does."""
         counts = nothing()
-        for name, now in found.items():
-            if now is None:
+        for name, counted in found.items():
+            if counted is None:
                 continue
             before = self._last.get(name)
             for colour in COLOURS:
-                counts[colour] += now.colours[colour].since(before.colours[colour] if before else Count())
-            self._last[name] = now
+                counts[colour] += counted.colours[colour].since(before.colours[colour] if before else Count())
+            self._last[name] = counted
         return counts
 
 
@@ -61,6 +63,8 @@ class Figures:
     """What one step has shown so far."""
 
     weight: int
+    began: datetime = field(default_factory=now)
+    """When the mesh had the weight."""
     seconds: float = 0.0
     counts: dict[str, Count] = field(default_factory=nothing)
     result: str = "stopped"
@@ -69,6 +73,7 @@ class Figures:
         """For `--json`."""
         return {
             "weight": self.weight,
+            "began": self.began.isoformat(),
             "seconds": round(self.seconds, 3),
             "result": self.result,
             **{colour: _figures(count) for colour, count in self.counts.items()},

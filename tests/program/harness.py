@@ -59,7 +59,7 @@ class Sandbox:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=_heed_signals,  # noqa: PLW1509
+            preexec_fn=heed_signals,  # noqa: PLW1509
         )
 
     def plan(self, *arguments: str) -> set[Step]:
@@ -143,7 +143,7 @@ class Sandbox:
         }
 
 
-def _heed_signals() -> None:
+def heed_signals() -> None:
     """Whoever runs the tests may have them ignored, as a shell does in the background, and children inherit that."""
     for heeded in (signal.SIGHUP, signal.SIGINT):
         signal.signal(heeded, signal.SIG_DFL)

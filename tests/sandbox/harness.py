@@ -15,7 +15,7 @@ from sandbox.checkout import ROOT
 from sandbox.control_plane import ControlPlanes
 from sandbox.kubernetes_api import KubernetesApi, Manifest
 from sandbox.state import State
-from tests.program.harness import Sandbox, Step
+from tests.program.harness import Sandbox, Step, heed_signals
 
 WAIT_SECONDS = 120
 
@@ -42,9 +42,8 @@ class Cluster(Sandbox):
 
     def runbook(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Do what the operator's command line says to this stack."""
-        where = ["--stack", self.stack, "--sandbox", "--state-dir", str(self.state)]
         done = subprocess.run(
-            [sys.executable, "-m", "runbook", *arguments, *where],
+            self._runbook(*arguments),
             cwd=self.checkout,
             capture_output=True,
             text=True,
@@ -54,6 +53,26 @@ class Cluster(Sandbox):
         self.printed.append(done.stdout + done.stderr)
         assert not check or done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stderr}"
         return done
+
+    @contextmanager
+    def starting_runbook(self, *arguments: str) -> Generator["subprocess.Popen[str]"]:
+        """The same, while other things are done; whatever becomes of these, it is ended with the block."""
+        with subprocess.Popen(
+            self._runbook(*arguments),
+            cwd=self.checkout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=heed_signals,  # noqa: PLW1509
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def _runbook(self, *arguments: str) -> list[str]:
+        where = ["--stack", self.stack, "--sandbox", "--state-dir", str(self.state)]
+        return [sys.executable, "-m", "runbook", *arguments, *where]
 
     def changes(self, phase: int | None = None) -> set[Step]:
         """What an up would do, at this phase or another; what it only reads is no change."""

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def test_every_step_is_held_and_told(traffic: Traffic, world: TrafficWorld) -> N
     assert (done["from"], done["weight"], done["result"], done["told"]) == (0, 100, "held", "")
     assert [step["weight"] for step in done["steps"]] == [10, 50, 100]
     assert [step["seconds"] for step in done["steps"]] == [20, 20, 20]
+    assert all(datetime.fromisoformat(step["began"]).tzinfo for step in done["steps"])
     assert [step["green"]["requests"] for step in done["steps"]] == [400, 2000, 4000]
     assert [step["blue"]["requests"] for step in done["steps"]] == [3600, 2000, 0]
     assert done["steps"][0]["green"]["p95_ms"] == 9.75

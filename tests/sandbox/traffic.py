@@ -1,0 +1,99 @@
+"""Clients that send requests at a steady rate, and keep when each was answered, by which colour, and what failed."""
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from types import TracebackType
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+CLIENTS = 8
+TIMEOUT_SECONDS = 10
+
+
+class Answer(NamedTuple):
+    """What became of one request; times are of time.time(), so that other processes' can be compared with them."""
+
+    began: float
+    ended: float
+    colour: str
+    """Who answered; empty where it failed."""
+    failure: str
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended - self.began
+
+
+class Traffic:
+    """Sends GET requests to a URL of this machine until it is left. A client keeps its connection, as browsers do."""
+
+    def __init__(
+        self, url: str, *, rate: float, clients: int = CLIENTS, headers: Mapping[str, str] | None = None
+    ) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname == "127.0.0.1", f"{url} is not on this machine"
+        self._host, self._port, self._path = parts.hostname, parts.port, parts.path or "/"
+        self._pause = clients / rate
+        self._headers = dict(headers or {})
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n / rate,), daemon=True) for n in range(clients)]
+        self._answers: list[Answer] = []
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(TIMEOUT_SECONDS + 1)
+
+    @property
+    def answers(self) -> Sequence[Answer]:
+        """All so far, in the order of their ends."""
+        return [*self._answers]
+
+    @property
+    def failed(self) -> list[Answer]:
+        """Those that failed."""
+        return [answer for answer in self._answers if answer.failure]
+
+    def between(self, began: float, ended: float) -> list[Answer]:
+        """Those that were asked and answered in a span of time."""
+        return [answer for answer in self._answers if began <= answer.began and answer.ended <= ended]
+
+    def share(self, colour: str, began: float, ended: float) -> float:
+        """Which part of a span's answers came from a colour, in percent."""
+        answers = self.between(began, ended)
+        return 100 * sum(answer.colour == colour for answer in answers) / len(answers)
+
+    def _run(self, delay: float) -> None:
+        connection = HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+        following = time.monotonic() + delay
+        while not self._over.wait(max(0.0, following - time.monotonic())):
+            self._answers.append(self._ask(connection))
+            following = max(following + self._pause, time.monotonic())
+        connection.close()
+
+    def _ask(self, connection: HTTPConnection) -> Answer:
+        began, colour, failure = time.time(), "", ""
+        try:
+            connection.request("GET", self._path, headers=self._headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status == HTTPStatus.OK:
+                colour = json.loads(body)["colour"]
+            else:
+                failure = f"{answer.status} {body.decode(errors='replace')[:200]}"
+        except (OSError, HTTPException, ValueError, KeyError) as error:
+            connection.close()  # the next request opens another
+            failure = repr(error)
+        return Answer(began, time.time(), colour, failure)
