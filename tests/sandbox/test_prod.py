@@ -1,4 +1,4 @@
-"""The prod stack, from nothing to phase 3 in one up: edge, protection, and the way back from both."""
+"""The prod stack, from nothing to phase 4 in one up: edge, protection, and the way back from both."""
 
 import contextlib
 import http.client
@@ -19,7 +19,7 @@ DRAIN_SECONDS = 60
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The stack, deployed."""
     with running("prod", tmp_path_factory.mktemp("state")) as made:
-        made.up(3)
+        made.up(4)
         yield made
 
 
@@ -91,6 +91,7 @@ def test_an_interrupted_node_leaves_no_service_without_a_replica(cluster: Cluste
 
 def test_what_was_unprotected_on_purpose_can_go_and_leaves_nothing(cluster: Cluster) -> None:
     cluster.override("protect", "false")
+    cluster.up(4)
     cluster.up(3)
     assert {step.operation for step in cluster.changes(2)} == {"delete"}
     cluster.up(2)
