@@ -178,7 +178,7 @@ def test_a_gateway_is_listed_once_it_listens_and_no_more_when_it_leaves(
 def test_without_istiod_it_is_still_noted_which_gateways_run(
     plane: ControlPlane, objects: Objects, envoys: list[Envoy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: str, manifest: Manifest) -> bool:
+    def refuse(*_: object) -> bool:
         raise SandboxError("500 Internal Server Error")
 
     made = Gateways(plane, objects)
