@@ -3,6 +3,7 @@
 Istio's image holds an agent and an Envoy of its own; here it is a stock Envoy, started as the agent would start it.
 """
 
+import http.client
 import json
 import time
 import urllib.request
@@ -135,11 +136,11 @@ class Gateways:
         ]
 
     def keep(self, processes: Sequence[Process]) -> None:
-        """Tell istiod where each gateway listens, let those drain that leave, and note which of them run."""
+        """Let those drain that leave, note which of them run, and tell istiod where each listens.
+
+        That comes last, since the API server may refuse it: without istiod nobody can say whether it is right.
+        """
         self._keep_ports({process.uid for process in processes})
-        for namespace in sorted({process.namespace for process in processes} | self._filters.keys()):
-            ports = {p.name: self._ports[p.uid].port for p in processes if p.namespace == namespace}
-            self._keep_filter(namespace, ports)
         for process in processes:
             if process.leaves and process.pid and process.pid not in self._left:
                 self._left.add(process.pid)
@@ -147,6 +148,9 @@ class Gateways:
         self._listening = {process.pid for process in processes if process.pid and self._listens(process)}
         self._left &= {process.pid for process in processes}
         self._list([process for process in processes if process.pid in self._listening])
+        for namespace in sorted({process.namespace for process in processes} | self._filters.keys()):
+            ports = {p.name: self._ports[p.uid].port for p in processes if p.namespace == namespace}
+            self._keep_filter(namespace, ports)
 
     def forget(self) -> None:
         """None of them runs any more."""
@@ -216,7 +220,7 @@ def _asked(port: int, path: str, method: str = "GET") -> str | None:
     try:
         with _DIRECT.open(request, timeout=ADMIN_SECONDS) as answer:
             return answer.read().decode()
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return None
 
 

@@ -146,7 +146,7 @@ TOOLS = {
             name="hey",
             package="github.com/rakyll/hey",
             module="github.com/rakyll/hey",
-            version_arguments=("-version",),
+            version_arguments=("-version",),  # which it does not know, so that none on PATH fits
         ),
         Tool(
             name="kube-score",

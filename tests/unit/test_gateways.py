@@ -11,6 +11,7 @@ import pytest
 
 from sandbox import gateways
 from sandbox.control_plane import ControlPlane
+from sandbox.errors import SandboxError
 from sandbox.gateways import Gateways, Ports, Process, bootstrap, envoy_filter
 from sandbox.kubernetes_api import Manifest
 from sandbox.pods import PodError
@@ -172,6 +173,20 @@ def test_a_gateway_is_listed_once_it_listens_and_no_more_when_it_leaves(
     assert list(read_json(made.listed)) == ["gateway-1"]
     made.forget()
     assert not made.listed.exists()
+
+
+def test_without_istiod_it_is_still_noted_which_gateways_run(
+    plane: ControlPlane, objects: Objects, envoys: list[Envoy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise SandboxError("500 Internal Server Error")
+
+    made = Gateways(plane, objects)
+    envoys[0].listeners = "0.0.0.0_8080::127.0.0.1:1001\n"
+    monkeypatch.setattr(objects, "apply", refuse)
+    with pytest.raises(SandboxError):
+        made.keep([process(1, 11)])
+    assert list(read_json(made.listed)) == ["gateway-1"]
 
 
 def test_pods_lack_something_until_all_of_their_envoys_are_ready(
