@@ -26,8 +26,8 @@ from runbook.traffic import BLUE
 
 MTLS: Final = "blueGreen.mtls"
 PHASE: Final = "phase"
-NEXT_TIME: Final = {MTLS: "strict"}
-"""Without a mesh it means nothing, and the way up to phase 4 makes it strict once every pod can."""
+NEXT_TIME: Final = {MTLS: "strict", STOPPED: "none"}
+"""Without a mesh these mean nothing; on the way up to phase 4 green starts, and mTLS is strict once every pod can."""
 STANDARD_ERROR: Final = 2
 """A deployment's own words are no result of this command."""
 
@@ -51,9 +51,10 @@ BLUE_BACK: Final = Stage(
 )
 TRAFFIC: Final = Stage(
     name="traffic",
-    title="all traffic to blue, mTLS permissive",
-    config={WEIGHT: 0, MTLS: "permissive", STOPPED: "none", PHASE: Phase.BLUE_GREEN.value},
-    after="the mesh is there, both colours run",
+    title="all traffic to blue, green stopped, mTLS permissive",
+    # Without green there is room for blue's new pods, which come without sidecars in the next stage.
+    config={WEIGHT: 0, MTLS: "permissive", STOPPED: "green", PHASE: Phase.BLUE_GREEN.value},
+    after="the mesh is there, blue runs",
 )
 MESH: Final = Stage(
     name="mesh",

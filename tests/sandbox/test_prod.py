@@ -91,8 +91,7 @@ def test_an_interrupted_node_leaves_no_service_without_a_replica(cluster: Cluste
 
 def test_what_was_unprotected_on_purpose_can_go_and_leaves_nothing(cluster: Cluster) -> None:
     cluster.override("protect", "false")
-    cluster.up(4)
-    cluster.up(3)
+    cluster.runbook("retreat", "--yes")
     assert {step.operation for step in cluster.changes(2)} == {"delete"}
     cluster.up(2)
     assert cluster.secrets_left() == {}

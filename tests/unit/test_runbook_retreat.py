@@ -67,7 +67,7 @@ def deployments(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> Deployment
     return Deployments(traffic, monkeypatch)
 
 
-FIRST, SECOND = (4, 0, "permissive", "none"), (3, 0, "permissive", "none")
+FIRST, SECOND = (4, 0, "permissive", "green"), (3, 0, "permissive", "green")
 
 
 def test_the_traffic_goes_first_and_then_the_mesh(traffic: Traffic, deployments: Deployments) -> None:
@@ -77,10 +77,10 @@ def test_the_traffic_goes_first_and_then_the_mesh(traffic: Traffic, deployments:
     assert told == "prod is at phase 3; commit Pulumi.prod.yaml\n"
 
 
-def test_mtls_is_left_as_the_way_up_wants_it(traffic: Traffic, deployments: Deployments) -> None:
+def test_mtls_and_green_are_left_as_the_way_up_wants_them(traffic: Traffic, deployments: Deployments) -> None:
     traffic.run("retreat")
     assert len(deployments.seen) == 2
-    assert traffic.config()["mtls"] == "strict"
+    assert (traffic.config()["mtls"], traffic.config()["stopped"]) == ("strict", "none")
 
 
 def test_nobody_is_asked_with_yes(traffic: Traffic, deployments: Deployments) -> None:
@@ -99,8 +99,8 @@ def test_a_first_deployment_that_fails_says_how_things_are(traffic: Traffic, dep
     deployments.codes = [255]
     told = traffic.run("retreat", expect=1).stderr.splitlines()[-1]
     assert told == (
-        "error: all traffic to blue, mTLS permissive: the deployment has ended with exit code 255; the mesh is there, "
-        "both colours run; run runbook retreat --stack prod again"
+        "error: all traffic to blue, green stopped, mTLS permissive: the deployment has ended with exit code 255; the "
+        "mesh is there, blue runs; run runbook retreat --stack prod again"
     )
     assert deployments.seen == [FIRST]
 
@@ -151,7 +151,7 @@ def test_a_shift_that_is_under_way_bars_it(traffic: Traffic, world: TrafficWorld
 def test_ctrl_c_is_the_deployments_to_end_by(traffic: Traffic, deployments: Deployments) -> None:
     deployments.interrupts, deployments.codes = 2, [130]
     told = traffic.run("retreat", expect=130).stderr
-    assert "interrupted; the mesh is there, both colours run; run runbook retreat" in told
+    assert "interrupted; the mesh is there, blue runs; run runbook retreat" in told
     assert deployments.codes == []
 
 
