@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -29,17 +30,19 @@ def once_available(
 
     Raises, when the update awaits it, GreenUnavailableError: some are not available; says which.
     """
-    live = {
-        deployment: kubernetes.apps.v1.Deployment.get(f"{name}-{deployment}-live", guarded.id, opts).status
-        for deployment, guarded in deployments.items()
-    }
+    live: dict[str, pulumi.Output[Any]] = {}
+    for deployment, guarded in deployments.items():
+        found = kubernetes.apps.v1.Deployment.get(f"{name}-{deployment}-live", guarded.id, opts)
+        live[deployment] = pulumi.Output.all(spec=found.spec, status=found.status)
 
-    def check(statuses: Mapping[str, Mapping[str, int] | None]) -> int:
-        missing = [
-            f"{deployment} ({available} of {guarded.min_replicas})"
-            for deployment, guarded in deployments.items()
-            if (available := _available(statuses[deployment])) < guarded.min_replicas
-        ]
+    def check(seen: Mapping[str, Mapping[str, Mapping[str, int] | None]]) -> int:
+        missing: list[str] = []
+        for deployment, guarded in deployments.items():
+            # One that has just been made has one replica, until its autoscaler has looked.
+            wanted = max(min(guarded.min_replicas, _number(seen[deployment]["spec"], "replicas")), 1)
+            available = _number(seen[deployment]["status"], "available_replicas")
+            if available < wanted:
+                missing.append(f"{deployment} ({available} of {wanted})")
         if missing:
             problem = (
                 f"giving green {weight} % of the requests: not available: {', '.join(missing)}; mend green, or send "
@@ -53,6 +56,6 @@ def once_available(
     return pulumi.Output.all(**live).apply(check)
 
 
-def _available(status: Mapping[str, int] | None) -> int:
-    """A Deployment that has just been made may have no status yet, and one without a replica has no number of them."""
-    return (status or {}).get("available_replicas") or 0
+def _number(part: Mapping[str, int] | None, key: str) -> int:
+    """A number of a Deployment, which leaves out what is nothing, and its status while it is new."""
+    return (part or {}).get(key) or 0

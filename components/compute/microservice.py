@@ -85,9 +85,9 @@ class Microservice(pulumi.ComponentResource):
         policy = self._network_policy()
         self.deployment = kubernetes.apps.v1.Deployment(
             f"{name}-deployment",
-            metadata=metadata(full_name, labels=self._labels()),
+            metadata=metadata(full_name, labels=self._labels(), **_annotations("patchForce", given=args.stopped)),
             spec={
-                # Otherwise none: they are the autoscaler's, which leaves alone what has been set to nothing.
+                # Otherwise none: they are the autoscaler's, from which they have to be taken to be nothing.
                 "replicas": 0 if args.stopped else None,
                 "selector": {"match_labels": self._selector()},
                 "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
@@ -99,7 +99,8 @@ class Microservice(pulumi.ComponentResource):
         if args.has_service:
             kubernetes.core.v1.Service(
                 f"{name}-service",
-                metadata=metadata(app, labels=self._labels()),
+                # A stopped one may never get a pod to wait for.
+                metadata=metadata(app, labels=self._labels(), **_annotations("skipAwait", given=args.stopped)),
                 spec={
                     "type": "ClusterIP",
                     "selector": {"app": app},
@@ -224,3 +225,8 @@ class Microservice(pulumi.ComponentResource):
                 *([authority_volume()] if needs_authority else []),
             ],
         }
+
+
+def _annotations(name: str, *, given: bool) -> dict[str, Any]:
+    """Metadata that tells Pulumi something, or none."""
+    return {"annotations": {f"pulumi.com/{name}": "true"}} if given else {}

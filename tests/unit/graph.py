@@ -414,9 +414,11 @@ ENOUGH = 50
 class Cloud(mocks.Mocks):
     """Computes what providers would: an id for everything, an ARN and a key id for everything of AWS."""
 
-    def __init__(self, available: Mapping[str, int | None] | None = None) -> None:
-        """Replicas of Deployments that are not as many as anybody wants, by the logical names of the reads."""
-        self._available = available or {}
+    def __init__(
+        self, available: Mapping[str, int | None] | None = None, replicas: Mapping[str, int] | None = None
+    ) -> None:
+        """Available and wanted replicas of Deployments that are not many, by the logical names of the reads."""
+        self._available, self._replicas = available or {}, replicas or {}
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         name = args.inputs.get("name", args.name)
@@ -425,7 +427,10 @@ class Cloud(mocks.Mocks):
             return args.resource_id, {"data": LIVE[args.name.removeprefix("secrets-aws-").removesuffix("-live")]}
         if args.typ == "kubernetes:apps/v1:Deployment" and args.resource_id:
             available = self._available.get(args.name, ENOUGH)
-            return args.resource_id, {"status": {"availableReplicas": available} if available is not None else None}
+            return args.resource_id, {
+                "spec": {"replicas": self._replicas.get(args.name, ENOUGH)},
+                "status": {"availableReplicas": available} if available is not None else None,
+            }
         if not args.typ.startswith("aws:"):
             return f"{name}-id", {**args.inputs, **own}
         service = args.typ.split(":")[1].partition("/")[0]

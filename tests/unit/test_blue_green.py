@@ -137,14 +137,21 @@ DEPLOYMENTS = {
 }
 
 
-def guarded(weight: int, available: Mapping[str, int | None], *, preview: bool = False) -> Graph:
-    """A weight behind the guard of two Deployments, where these have as many available replicas."""
-    reads = {f"guard-{deployment}-live": replicas for deployment, replicas in available.items()}
+def guarded(
+    weight: int,
+    available: Mapping[str, int | None],
+    replicas: Mapping[str, int] | None = None,
+    *,
+    preview: bool = False,
+) -> Graph:
+    """A weight behind the guard of two Deployments, where these have as many available replicas, of so many."""
+    reads = {f"guard-{deployment}-live": number for deployment, number in available.items()}
+    wanted = {f"guard-{deployment}-live": number for deployment, number in (replicas or {}).items()}
 
     def program() -> None:
         pulumi.export("weight", once_available("guard", weight, DEPLOYMENTS, pulumi.ResourceOptions()))
 
-    return run(program, preview=preview, cloud=Cloud(reads))
+    return run(program, preview=preview, cloud=Cloud(reads, wanted))
 
 
 class TestGuard:
@@ -168,6 +175,13 @@ class TestGuard:
 
     def test_as_many_replicas_as_a_deployment_has_at_least_are_enough(self) -> None:
         assert guarded(10, dict.fromkeys(DEPLOYMENTS, 2)).outputs["weight"] == 10
+
+    def test_one_that_has_just_been_made_has_one_until_its_autoscaler_has_looked(self) -> None:
+        assert guarded(10, dict.fromkeys(DEPLOYMENTS, 1), dict.fromkeys(DEPLOYMENTS, 1)).outputs["weight"] == 10
+
+    def test_one_that_somebody_has_scaled_to_nothing_is_missing(self) -> None:
+        with pytest.raises(GreenUnavailableError, match=r"user-service-green \(0 of 1\)"):
+            guarded(10, {"user-service-green": None}, {"user-service-green": 0})
 
     def test_a_preview_only_warns_since_the_update_may_mend_it(self) -> None:
         graph = guarded(10, {"auth-service-green": 1}, preview=True)

@@ -122,12 +122,28 @@ class TestStopped:
         graph = two_releases(greenWeight=100, stopped="blue")
         assert (replicas(graph, "blue"), replicas(graph, "green")) == ({0}, {None})
 
-    def test_it_changes_the_deployments_of_that_colour_only(self) -> None:
+    def test_it_changes_the_deployments_of_that_colour_only_and_what_is_waited_for_of_its_services(self) -> None:
         before, after = two_releases(), two_releases(stopped="green")
         changed = {
             node.name for node, then in zip(before.nodes, after.nodes, strict=True) if node.inputs != then.inputs
         }
-        assert changed == {f"green-{service}-deployment" for service in GREEN}
+        services = GREEN.keys() - blue_services("prod")
+        assert changed == {
+            *(f"green-{service}-deployment" for service in GREEN),
+            *(f"green-{service}-service" for service in services),
+        }
+
+    def test_its_replicas_are_taken_from_the_autoscaler(self) -> None:
+        graph = two_releases(stopped="green")
+        for colour, forced in (("blue", None), ("green", {"pulumi.com/patchForce": "true"})):
+            for node in names(graph, "Deployment", colour).values():
+                assert node.inputs["metadata"].get("annotations") == forced
+
+    def test_nobody_waits_for_the_pods_of_its_services(self) -> None:
+        graph = two_releases(stopped="green")
+        for colour, skipped in (("blue", None), ("green", {"pulumi.com/skipAwait": "true"})):
+            for node in names(graph, "Service", colour).values():
+                assert node.inputs["metadata"].get("annotations") == skipped
 
     def test_below_phase_4_blue_is_never_stopped(self) -> None:
         assert replicas(two_releases(phase=3, stopped="green"), "blue") == {None}
