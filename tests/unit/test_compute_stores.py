@@ -527,7 +527,7 @@ class TestRedis:
         settings = settings_of_redis(platform("dev"))
         assert (settings["appendonly"], settings["maxmemory-policy"]) == ("yes", "noeviction")
 
-    @pytest.mark.parametrize(("stack", "memory"), [("dev", "96mb"), ("staging", "192mb"), ("prod", "384mb")])
+    @pytest.mark.parametrize(("stack", "memory"), [("dev", "96mb"), ("staging", "192mb"), ("prod", "192mb")])
     def test_it_leaves_a_quarter_of_its_memory_to_snapshots(self, stack: str, memory: str) -> None:
         assert settings_of_redis(platform(stack))["maxmemory"] == memory
 
