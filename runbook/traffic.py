@@ -21,6 +21,8 @@ ROUTE: Final = "weighted"
 ANNOTATION: Final = "pyairtable.io/green-weight"
 MANAGER: Final = "runbook"
 """Whose changes these are, in `managedFields`."""
+DEPLOYER: Final = "pulumi"
+"""How Pulumi's name begins there."""
 BLUE: Final = "blue"
 GREEN: Final = "green"
 ATTEMPTS: Final = 5
@@ -45,6 +47,8 @@ class Traffic:
     changed_by: str = ""
     changed_at: datetime | None = None
     """Who gave green the weight that it has, and when; unknown where the API server does not say."""
+    is_deployed: bool = True
+    """Whether a deployment has asked for this weight, too, since it was changed."""
 
     @property
     def is_noted(self) -> bool:
@@ -54,10 +58,10 @@ class Traffic:
     def is_in_step(self, *, deployed: object, config: object) -> bool:
         """Whether a deployment may go on: it changes nothing that it does not know of.
 
-        Config that differs from what is deployed is an edit, as long as the mesh is as it was deployed; and where the
-        runbook has changed the mesh, it has changed the config, too.
+        Config that differs from the mesh is an edit, as long as the mesh is as it was deployed, and nobody has moved it
+        back there since; and where the runbook has changed the mesh, it has changed the config, too.
         """
-        return self.is_noted and self.weight in (deployed, config)
+        return self.is_noted and (self.weight == config or (self.weight == deployed and self.is_deployed))
 
 
 def read(kubectl: Kubectl) -> Traffic:
@@ -85,6 +89,7 @@ def of(service: Manifest) -> Traffic:
         annotation=(service["metadata"].get("annotations") or {}).get(ANNOTATION),
         changed_by=manager,
         changed_at=since,
+        is_deployed=not owners or any(who.startswith(DEPLOYER) for _, who in owners),
     )
 
 

@@ -83,8 +83,9 @@ def of(target: Target) -> Status:
     else:
         told = (
             f"out of step: a deployment would undo what has been done to the mesh; keep it with greenWeight: "
-            f"{now.weight} below blueGreen in {target.config.name}, or move all to blue "
-            f"with {target.command('rollback')}"
+            f"{now.weight} below blueGreen in {target.config.name}, move all to blue with "
+            f"{target.command('rollback')}, or, if {config} % is meant, go there with "
+            f"{target.command(f'shift --to {config}')}"
         )
     return Status(
         stack=target.stack,

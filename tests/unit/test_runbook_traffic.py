@@ -59,8 +59,17 @@ def test_a_rollback_that_the_file_does_not_know_of_is_out_of_step(traffic: Traff
     told = seen(traffic, expect=3)["told"]
     assert told.startswith("out of step: a deployment would undo what has been done to the mesh; keep it with greenWei")
     assert told.endswith(
-        " 0 below blueGreen in Pulumi.prod.yaml, or move all to blue with runbook rollback --stack prod"
+        " 0 below blueGreen in Pulumi.prod.yaml, move all to blue with runbook rollback --stack prod, or, if 50 % is "
+        "meant, go there with runbook shift --to 50 --stack prod"
     )
+
+
+def test_a_rollback_to_what_was_deployed_last_is_no_edits_beginning(traffic: Traffic, world: TrafficWorld) -> None:
+    traffic.config(greenWeight=50)
+    world.set_weight(0, by="runbook")
+    assert not seen(traffic, expect=3)["in_step"]
+    world.objects[VIRTUAL_SERVICE]["metadata"]["managedFields"].append(owner("pulumi-kubernetes-1", world.now()))
+    assert seen(traffic)["in_step"]
 
 
 def test_a_change_past_the_annotation_is_out_of_step(traffic: Traffic, world: TrafficWorld) -> None:
