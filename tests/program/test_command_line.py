@@ -63,7 +63,10 @@ def test_a_bad_stack_file_is_refused_before_anything_starts(copied_checkout: Pat
 BAD_ARGUMENTS = {
     "phase 7": (["up", "--stack", "dev", "--phase", "7"], 'must be a whole number from 0 to 4, not "7"'),
     "phase two": (["up", "--stack", "dev", "--phase", "two"], "'two' is not a valid integer"),
-    "a phase that is not built yet": (["up", "--stack", "dev", "--phase", "4"], "the later phases are not built yet"),
+    "a weight of 101 per cent": (
+        ["config", "set", "blueGreen.greenWeight", "101", "--stack", "dev"],
+        "pyairtable:blueGreen.greenWeight: must be at most 100",
+    ),
     "no stack": (["up"], "Missing option '--stack'"),
     "an unknown stack": (["preview", "--stack", "qa"], "there is no Pulumi.qa.yaml; the stacks are dev, prod, staging"),
     "an unknown command": (["deploy"], "No such command 'deploy'"),
