@@ -352,7 +352,7 @@ class TestValidation:
 
     def test_all_endpoints_answer_and_the_load_test_passes(self, cluster: Cluster) -> None:
         told = json.loads(cluster.runbook("validate", "--json").stdout)
-        assert told["passed"]
+        assert all(told["kept"].values())
         assert told["requests"] == 1000
 
     def test_a_gateway_that_fails_does_not_pass(self, cluster: Cluster) -> None:
