@@ -33,14 +33,18 @@ def once_available(
     live: dict[str, pulumi.Output[Any]] = {}
     for deployment, guarded in deployments.items():
         found = kubernetes.apps.v1.Deployment.get(f"{name}-{deployment}-live", guarded.id, opts)
-        live[deployment] = pulumi.Output.all(spec=found.spec, status=found.status)
+        # Numbers only: Pulumi cannot pass on a whole specification, whose affinity has a field named `values`.
+        live[deployment] = pulumi.Output.all(
+            replicas=found.spec.apply(lambda spec: spec.replicas or 0),
+            available=found.status.apply(lambda status: (status and status.available_replicas) or 0),
+        )
 
-    def check(seen: Mapping[str, Mapping[str, Mapping[str, int] | None]]) -> int:
+    def check(seen: Mapping[str, Mapping[str, int]]) -> int:
         missing: list[str] = []
         for deployment, guarded in deployments.items():
             # One that has just been made has one replica, until its autoscaler has looked.
-            wanted = max(min(guarded.min_replicas, _number(seen[deployment]["spec"], "replicas")), 1)
-            available = _number(seen[deployment]["status"], "available_replicas")
+            wanted = max(min(guarded.min_replicas, seen[deployment]["replicas"]), 1)
+            available = seen[deployment]["available"]
             if available < wanted:
                 missing.append(f"{deployment} ({available} of {wanted})")
         if missing:
@@ -54,8 +58,3 @@ def once_available(
         return weight
 
     return pulumi.Output.all(**live).apply(check)
-
-
-def _number(part: Mapping[str, int] | None, key: str) -> int:
-    """A number of a Deployment, which leaves out what is nothing, and its status while it is new."""
-    return (part or {}).get(key) or 0

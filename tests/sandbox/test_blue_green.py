@@ -124,7 +124,7 @@ def none_failed(traffic: Traffic, began: float, ended: float | None = None) -> N
 
 def at(cluster: Cluster, target: int) -> None:
     """Bring the traffic to a weight without holding it, whatever a test before has left."""
-    cluster.runbook("rollback")
+    wait_for(lambda: cluster.runbook("rollback", check=False).returncode == 0, "all gateways to have confirmed")
     if target:
         shift(cluster, "--to", str(target), "--hold", "1s", "--min-requests", "1")
     assert weight(cluster) == target

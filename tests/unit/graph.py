@@ -249,6 +249,18 @@ def two_releases(stack: str = "prod", phase: int = HIGHEST_BUILT, **section: obj
     return platform(stack, phase=int(phase), blueGreen=green(**section))
 
 
+AFFINE = {
+    "spec": {
+        "affinity": {
+            "nodeAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {"weight": 100, "preference": {"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}}
+                ]
+            }
+        }
+    }
+}
+"""What Pulumi's SDK cannot pass on as a whole: an operator without `values`, which it takes for a method."""
 CERTIFICATE = f"arn:aws:acm:us-east-1:{ACCOUNT_ID}:certificate/00000000-0000-0000-0000-000000000000"
 
 
@@ -428,7 +440,7 @@ class Cloud(mocks.Mocks):
         if args.typ == "kubernetes:apps/v1:Deployment" and args.resource_id:
             available = self._available.get(args.name, ENOUGH)
             return args.resource_id, {
-                "spec": {"replicas": self._replicas.get(args.name, ENOUGH)},
+                "spec": {"replicas": self._replicas.get(args.name, ENOUGH), "template": AFFINE},
                 "status": {"availableReplicas": available} if available is not None else None,
             }
         if not args.typ.startswith("aws:"):
