@@ -3,7 +3,9 @@
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import ClassVar
 
 import yaml
 
@@ -57,6 +59,9 @@ kubectl get hpa -n pyairtable
 class CommittedEnvironment:
     """Tests of the fixture `cluster`: a stack as its committed file has it."""
 
+    waived: ClassVar[Mapping[str, tuple[str, ...]]] = WAIVED
+    """What kube-score may call critical here."""
+
     def test_the_api_server_has_nothing_against_any_manifest(self, cluster: Cluster) -> None:
         assert [line for said in cluster.printed for line in said.splitlines() if "warning:" in line] == []
 
@@ -107,7 +112,9 @@ class CommittedEnvironment:
             if check["grade"] == CRITICAL and not check["skipped"]
         }
         unexpected = {
-            (id, name) for id, name in critical if name not in WAIVED.get(id, ()) and "*" not in WAIVED.get(id, ())
+            (id, name)
+            for id, name in critical
+            if name not in self.waived.get(id, ()) and "*" not in self.waived.get(id, ())
         }
-        assert unexpected == set()
-        assert {id for id, _ in critical} == WAIVED.keys(), "a check that nothing fails is not to be waived"
+        assert unexpected == set(), unexpected
+        assert {id for id, _ in critical} == self.waived.keys(), "a check that nothing fails is not to be waived"
