@@ -234,21 +234,25 @@ class TestInside:
 
     @in_every_environment
     def test_every_service_has_its_pods_told_apart_by_colour(self, stack: str) -> None:
-        blue = {service["name"] for service in stack_file(stack)["pyairtable:services"]}
+        names = {service["name"] for service in stack_file(stack)["pyairtable:services"]} | {*GREEN_SERVICES}
         found = {
             node.inputs["metadata"]["name"]: {
                 subset["name"]: subset["labels"] for subset in node.inputs["spec"]["subsets"]
             }
             for node in two_releases(stack).objects("DestinationRule")
         }
-        assert found == {
-            name: {
-                colour: {"version": colour}
-                for colour, having in (("blue", blue), ("green", {*GREEN_SERVICES}))
-                if name in having
-            }
-            for name in blue | {*GREEN_SERVICES}
-        }
+        assert found == {name: {colour: {"version": colour} for colour in ("blue", "green")} for name in names}
+
+    def test_a_service_that_one_colour_loses_keeps_the_subset_that_its_old_route_names(self) -> None:
+        """An `up` deletes last, that route too."""
+        left = stack_file("prod")["pyairtable:blueGreen"]["services"]
+        both = two_releases("dev")
+        fewer = two_releases("dev", services=[dict(s, calls=[]) for s in left if s["name"] == GATEWAY])
+        gone = {node.inputs["metadata"]["name"] for node in both.objects("VirtualService")} - {GATEWAY}
+        assert gone
+        for name in gone:
+            before, after = (graph.object("DestinationRule", name).inputs for graph in (both, fewer))
+            assert before == after
 
     @pytest.mark.parametrize("stack", ["dev", "staging"])
     def test_a_call_stays_in_its_colour_where_both_have_the_service(self, stack: str) -> None:
