@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.blue_green.ingress_gateway import IngressGateway, IngressGatewayArgs
+from components.blue_green.ingress_gateway import IngressGateway, IngressGatewayArgs, gateway_release
 from components.blue_green.istio import istio_object
 from components.blue_green.release_guard import GuardedDeployment, once_available
 from components.blue_green.routing import from_colour, rule, to
@@ -50,7 +50,6 @@ class BlueGreen(pulumi.ComponentResource):
         gateway = IngressGateway(
             f"{name}-gateway",
             IngressGatewayArgs(
-                replicas=args.gateways,
                 vpc_cidr=args.vpc_cidr,
                 service=args.service,
                 service_port=args.service_port,
@@ -82,7 +81,13 @@ class BlueGreen(pulumi.ComponentResource):
                 "pulumi.com/patchForce": "true",
             },
         )
-        self.ready = [*gateway.ready, route]
+        # Clients keep connections to its pods: on the way down these go before what they answer by.
+        running = gateway_release(
+            f"{name}-gateway-release",
+            args.gateways,
+            pulumi.ResourceOptions(parent=gateway, depends_on=[*gateway.ready, route]),
+        )
+        self.ready = [*gateway.ready, route, running]
         self.register_outputs({})
 
 

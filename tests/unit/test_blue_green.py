@@ -346,12 +346,21 @@ class TestOrder:
             assert istiod <= graph.before(node)
 
     @in_every_environment
-    def test_green_comes_after_blue_and_clients_only_after_both_and_the_gateway(self, stack: str) -> None:
+    def test_green_comes_after_blue_and_the_route_only_after_both(self, stack: str) -> None:
         graph = two_releases(stack)
         blue, green_ = urns(graph, "Deployment", prefix="blue-"), urns(graph, "Deployment", prefix="green-")
         assert all(blue <= graph.before(graph.at(urn)) for urn in green_)
-        route = graph.named(ROUTE)
-        assert blue | green_ | {graph.named("blue-green-gateway-release").urn} <= graph.before(route)
+        assert blue | green_ <= graph.before(graph.named(ROUTE))
+
+    @in_every_environment
+    def test_on_the_way_down_the_gateways_pods_go_before_their_route_and_that_before_what_it_goes_by(
+        self, stack: str
+    ) -> None:
+        graph = two_releases(stack)
+        pods, route = graph.named("blue-green-gateway-release"), graph.named(ROUTE)
+        assert route.urn in graph.before(pods)
+        parts = {graph.named(f"blue-green-gateway-{part}").urn for part in ("gateway", "policy", "service-policy")}
+        assert parts <= graph.before(route)
 
     @pytest.mark.parametrize(("stopped", "weight"), [("green", 0), ("blue", 100)])
     def test_a_colour_stops_only_when_the_routes_have_left_it(self, stopped: str, weight: int) -> None:
