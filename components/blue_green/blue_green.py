@@ -38,6 +38,8 @@ class BlueGreen(pulumi.ComponentResource):
     """The ingress gateway, and the VirtualService of the public service, which alone holds the weights."""
 
     ready: list[pulumi.Resource]
+    green_weight: pulumi.Output[int]
+    """The share that green has, once the route says so."""
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class BlueGreen(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=gateway, depends_on=[*gateway.ready, route]),
         )
         self.ready = [*gateway.ready, route, running]
+        self.green_weight = route.id.apply(lambda _: args.green_weight)
         self.register_outputs({})
 
 

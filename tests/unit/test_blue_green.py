@@ -221,6 +221,26 @@ class Unknown(Cloud):
         return "", dict(args.inputs)
 
 
+class TestOutputs:
+    """What the runbook compares the mesh with: what is there, and not what a failed `up` was to bring."""
+
+    @pytest.mark.parametrize(("output", "resource"), [("green_weight", ROUTE), ("phase", "mutual-tls-peers")])
+    def test_each_is_known_only_once_that_is_there_which_makes_it_true(self, output: str, resource: str) -> None:
+        class Waiting(Cloud):
+            def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+                made = super().new_resource(args)
+                return ("", made[1]) if args.name == resource else made
+
+        settings = Settings.from_config("prod", config("prod", blueGreen=green(greenWeight=10)))
+        graph = run(lambda: Platform(settings), "prod", preview=True, cloud=Waiting())
+        assert graph.outputs[output] is None
+        assert graph.outputs["account_id"] is not None
+
+    def test_both_are_numbers_after_an_update(self) -> None:
+        outputs = two_releases(greenWeight=10).outputs
+        assert (outputs["phase"], outputs["green_weight"]) == (4, 10)
+
+
 @pytest.mark.parametrize(("stack", "weight"), [("dev", 0), ("dev", 50), ("prod", 0), ("prod", 50)])
 def test_a_stack_from_scratch_can_be_previewed(stack: str, weight: int) -> None:
     settings = Settings.from_config(stack, config(stack, blueGreen=green(greenWeight=weight)))
