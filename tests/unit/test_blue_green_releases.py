@@ -237,11 +237,13 @@ class TestMigrations:
         first, second = (jobs(graph)[f"migration-{step['name']}"] for step in MIGRATIONS[:2])
         assert first.urn in graph.before(second)
 
-    def test_what_blue_used_goes_last_once_all_requests_go_to_green(self) -> None:
+    def test_what_blue_used_goes_last_once_all_requests_go_to_green_and_blue_is_stopped(self) -> None:
         graph = fullest("prod")
         before = graph.before(jobs(graph)["migration-drop-bases"])
         assert graph.named("blue-green-route").urn in before
         assert {node.urn for node in names(graph, "Deployment", "green").values()} <= before
+        assert replicas(graph, "blue") == {0}
+        assert {node.urn for node in names(graph, "Deployment", "blue").values()} <= before
 
     def test_one_that_failed_is_made_anew_by_the_next_update(self) -> None:
         for node in jobs(fullest("prod")).values():
