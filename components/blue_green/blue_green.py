@@ -9,8 +9,9 @@ import pulumi_kubernetes as kubernetes
 
 from components.blue_green.ingress_gateway import IngressGateway, IngressGatewayArgs, gateway_release
 from components.blue_green.istio import istio_object
-from components.blue_green.release_guard import GuardedDeployment, once_available
+from components.blue_green.release_guard import once_available
 from components.blue_green.routing import from_colour, rule, to
+from components.shared.deployments import RunningDeployment
 from components.shared.stores import host
 
 WEIGHT_ANNOTATION = "pyairtable.io/green-weight"
@@ -30,7 +31,7 @@ class BlueGreenArgs:
     vpc_cidr: str
     green_weight: int
     """Per cent."""
-    green_deployments: Mapping[str, GuardedDeployment]
+    green_deployments: Mapping[str, RunningDeployment]
     """By their names in the cluster."""
 
 

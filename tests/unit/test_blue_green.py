@@ -8,7 +8,8 @@ import pulumi
 import pytest
 from pulumi.runtime import mocks
 
-from components.blue_green.release_guard import GreenUnavailableError, GuardedDeployment, once_available
+from components.blue_green.release_guard import GreenUnavailableError, once_available
+from components.shared.deployments import RunningDeployment
 from infra.environments import ENVIRONMENTS
 from infra.program import Platform
 from infra.settings import Settings
@@ -132,7 +133,7 @@ class TestWeight:
 READ = "blue-green-guard-auth-service-green-live"
 """The look at one of green's Deployments in the whole program."""
 DEPLOYMENTS = {
-    f"{service}-green": GuardedDeployment(id=f"pyairtable/{service}-green", min_replicas=2)
+    f"{service}-green": RunningDeployment(id=f"pyairtable/{service}-green", min_replicas=2)
     for service in ("auth-service", "user-service")
 }
 
