@@ -55,6 +55,20 @@ class TestGreen:
             for name in blue_services(stack) | GREEN.keys()
         }
 
+    def test_a_service_that_changes_its_colour_takes_its_name_along(self) -> None:
+        """Otherwise it would be made while the other still has the name, and deleted with it at the end."""
+        added = {"name": "billing", "image": GREEN["api-gateway"]["image"], "cpu": "100m", "memory": "128Mi"}
+        green_ = [*GREEN.values(), added]
+        in_green = two_releases(services=green_).object("Service", "billing")
+        blue = [*stack_file("prod")["pyairtable:services"], added]
+        second = {"enabled": True, "services": [*GREEN.values()]}
+        in_blue = platform("prod", services=blue, blueGreen=second, edge={"plainHttp": True})
+        moved = in_blue.object("Service", "billing")
+        assert (in_green.name, moved.name) == ("green-billing-service", "blue-billing-service")
+        for service, before in ((in_green, moved), (moved, in_green)):
+            ((name, _),) = service.aliases
+            assert service.urn.replace(service.name, name) == before.urn
+
     def test_its_pods_are_told_from_blues_by_their_version(self) -> None:
         for name, node in names(two_releases(), "Deployment", "green").items():
             own = {"app": name.removesuffix("-green"), "version": "green"}
