@@ -12,7 +12,7 @@ from infra.phases import OUTPUTS, Phase
 from infra.settings import Settings
 
 if TYPE_CHECKING:
-    from components.blue_green import ServiceMesh
+    from components.blue_green import BlueGreen, ServiceMesh
     from components.compute import Colour, Compute
     from components.cost_foundation import Images
 
@@ -86,8 +86,8 @@ class Platform:
 
                 serving: list[pulumi.Resource]
                 if mesh is not None:
-                    serving = _two_releases(settings, cost_foundation.images, compute, mesh, ready)
-                    outputs["green_weight"] = settings.blue_green.green_weight
+                    serving, blue_green = _two_releases(settings, cost_foundation.images, compute, mesh, ready)
+                    outputs["green_weight"] = blue_green.green_weight
                 else:
                     workloads = workloads_args(settings, "blue", cost_foundation.images, compute.pull_secret, None)
                     serving = [Workloads("blue", workloads, _in_cluster(compute, ready))]
@@ -105,7 +105,8 @@ class Platform:
 
                 if mesh is not None:
                     # Until then there are pods and clients that have nothing but plain text.
-                    _mutual_tls(settings, _in_cluster(compute, serving))
+                    # Where an update fails before, the outputs stay what they were.
+                    outputs["phase"] = _mutual_tls(settings, _in_cluster(compute, serving))
                 outputs["cluster_name"] = compute.cluster_name
                 outputs["kubeconfig"] = compute.kubeconfig
 
@@ -145,8 +146,8 @@ def _in_cluster(compute: "Compute", after: Sequence[pulumi.Resource]) -> pulumi.
 
 def _two_releases(
     settings: Settings, images: "Images", compute: "Compute", mesh: "ServiceMesh", ready: Sequence[pulumi.Resource]
-) -> list[pulumi.Resource]:
-    """Blue, green beside it, and the routes between the two; what has to be there before clients enter by the mesh."""
+) -> "tuple[list[pulumi.Resource], BlueGreen]":
+    """Blue, green beside it, and the routes between the two: what clients need before they enter, and their shares."""
     from components.blue_green import BlueGreen, ColourRoutes, Migrations
     from components.compute import Workloads
     from infra.arguments.blue_green import blue_green_args, colour_routes_args, migrations_args
@@ -170,22 +171,24 @@ def _two_releases(
     if expanding.migrations:
         there += Migrations("expand", expanding, _in_cluster(compute, there)).ready
     green = release("green") if stopped != "green" else None
-    there += BlueGreen(
+    shares = BlueGreen(
         "blue-green",
         blue_green_args(settings, green, compute.edge),
         compute.kubernetes_provider,
         _in_cluster(compute, there),
-    ).ready
+    )
+    there += shares.ready
     if stopped != "none":
         release(stopped)
     contracting = migrations_args(settings, "contract", images, compute.pull_secret)
     if contracting.migrations:
         Migrations("contract", contracting, _in_cluster(compute, there))
-    return there
+    return there, shares
 
 
-def _mutual_tls(settings: Settings, opts: pulumi.ResourceOptions) -> None:
+def _mutual_tls(settings: Settings, opts: pulumi.ResourceOptions) -> pulumi.Output[int]:
+    """The last part of phase 4; the phase, once it is there."""
     from components.blue_green import MutualTls
     from infra.arguments.blue_green import mutual_tls_args
 
-    MutualTls("mutual-tls", mutual_tls_args(settings), opts)
+    return MutualTls("mutual-tls", mutual_tls_args(settings), opts).made.apply(lambda _: settings.built_phase.value)

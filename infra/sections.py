@@ -514,12 +514,14 @@ class BlueGreenSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _nothing_that_blue_uses_is_taken_away_while_it_serves(self) -> "BlueGreenSettings":
+    def _nothing_that_blue_uses_is_taken_away_while_it_has_pods(self) -> "BlueGreenSettings":
         contracting = [migration.name for migration in self.migrations if migration.kind == "contract"]
-        if contracting and self.green_weight < 100:  # noqa: PLR2004 - per cent
+        # Blue is stopped at weight 100 only; and until then it may still answer, or be gone back to.
+        if contracting and self.stopped != "blue":
             raise ValueError(
-                f"must not have a migration of kind contract, {contracting[0]}, while blue serves, at greenWeight "
-                f"{self.green_weight}; add it once greenWeight is 100 and no way back to blue is needed"
+                f"must not have a migration of kind contract, {contracting[0]}, while blue has pods, at greenWeight "
+                f"{self.green_weight} and stopped: {self.stopped}; retire blue first, with runbook retire, or "
+                "greenWeight: 100 and stopped: blue"
             )
         return self
 

@@ -50,6 +50,8 @@ RESERVED_NAMES: Final = (
 """Names of what else is in the namespace that the microservices share: Services, service accounts, policies."""
 GREEN_SUFFIX: Final = "-green"
 """Ends the names of green's Deployments, service accounts and policies."""
+PUBLIC_SERVICE: Final = "api-gateway"
+"""By which the runbook finds the route that it shifts."""
 LONGEST_RECOVERY_DAYS: Final = 30
 """The longest that Secrets Manager takes."""
 LONGEST_NODE_GROUP: Final = 63
@@ -249,6 +251,12 @@ class Settings(Section):
                 f"shift; set public: true in the entry of {PROJECT}:services that clients reach, such as api-gateway"
             )
         blue = self.public_service.name
+        if blue != PUBLIC_SERVICE:
+            raise ValueError(
+                f"{PROJECT}:services: must have {PUBLIC_SERVICE} as the public service from phase {Phase.BLUE_GREEN} "
+                f"on, by which name the runbook shifts traffic, not {blue}; rename it, or set "
+                f"{PROJECT}:blueGreen.enabled: false"
+            )
         green = next((service.name for service in self.blue_green.services if service.public), None)
         if green != blue:
             raise ValueError(

@@ -15,7 +15,6 @@ from components.blue_green.migrations import (
     MigrationsArgs,
 )
 from components.blue_green.mutual_tls import MutualTls, MutualTlsArgs
-from components.blue_green.release_guard import GuardedDeployment
 from components.blue_green.service_mesh import ServiceMesh
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "BlueGreenArgs",
     "ColourRoutes",
     "ColourRoutesArgs",
-    "GuardedDeployment",
     "Migration",
     "Migrations",
     "MigrationsArgs",

@@ -7,10 +7,11 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.blue_green.ingress_gateway import IngressGateway, IngressGatewayArgs
+from components.blue_green.ingress_gateway import IngressGateway, IngressGatewayArgs, gateway_release
 from components.blue_green.istio import istio_object
-from components.blue_green.release_guard import GuardedDeployment, once_available
+from components.blue_green.release_guard import once_available
 from components.blue_green.routing import from_colour, rule, to
+from components.shared.deployments import RunningDeployment
 from components.shared.stores import host
 
 WEIGHT_ANNOTATION = "pyairtable.io/green-weight"
@@ -30,7 +31,7 @@ class BlueGreenArgs:
     vpc_cidr: str
     green_weight: int
     """Per cent."""
-    green_deployments: Mapping[str, GuardedDeployment]
+    green_deployments: Mapping[str, RunningDeployment]
     """By their names in the cluster."""
 
 
@@ -38,6 +39,8 @@ class BlueGreen(pulumi.ComponentResource):
     """The ingress gateway, and the VirtualService of the public service, which alone holds the weights."""
 
     ready: list[pulumi.Resource]
+    green_weight: pulumi.Output[int]
+    """The share that green has, once the route says so."""
 
     def __init__(
         self,
@@ -50,7 +53,6 @@ class BlueGreen(pulumi.ComponentResource):
         gateway = IngressGateway(
             f"{name}-gateway",
             IngressGatewayArgs(
-                replicas=args.gateways,
                 vpc_cidr=args.vpc_cidr,
                 service=args.service,
                 service_port=args.service_port,
@@ -82,7 +84,14 @@ class BlueGreen(pulumi.ComponentResource):
                 "pulumi.com/patchForce": "true",
             },
         )
-        self.ready = [*gateway.ready, route]
+        # Clients keep connections to its pods: on the way down these go before what they answer by.
+        running = gateway_release(
+            f"{name}-gateway-release",
+            args.gateways,
+            pulumi.ResourceOptions(parent=gateway, depends_on=[*gateway.ready, route]),
+        )
+        self.ready = [*gateway.ready, route, running]
+        self.green_weight = route.id.apply(lambda _: args.green_weight)
         self.register_outputs({})
 
 

@@ -44,7 +44,7 @@ class ColourRoutes(pulumi.ComponentResource):
                 f"{name}-{service.name}-subsets",
                 "DestinationRule",
                 service.name,
-                destination(service.name, service.colours),
+                destination(service.name),
                 pulumi.ResourceOptions(parent=self),
             )
             self.ready.append(subsets)

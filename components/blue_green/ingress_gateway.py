@@ -32,16 +32,15 @@ DRAIN_SECONDS: Final = 30
 
 @dataclass(frozen=True, kw_only=True)
 class IngressGatewayArgs:
-    """How many there are, from where they are reached, and what they reach."""
+    """From where its pods are reached, and what they reach."""
 
-    replicas: int
     vpc_cidr: str
     service: str
     service_port: int
 
 
 class IngressGateway(pulumi.ComponentResource):
-    """Release `ingress-gateway`, its Gateway, and policies: the VPC to it, it to the public service."""
+    """Its Gateway, and policies: the VPC to it, it to the public service. Its pods come after their routes."""
 
     reference: str
     """By which routes name it."""
@@ -75,14 +74,6 @@ class IngressGateway(pulumi.ComponentResource):
                 opts=child,
             ),
         ]
-        running = release(
-            f"{name}-release",
-            "gateway",
-            name=GATEWAY,
-            namespace=NAMESPACE,
-            values=gateway_values(args.replicas),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=policies),
-        )
         gateway = istio_object(
             f"{name}-gateway",
             "Gateway",
@@ -95,8 +86,13 @@ class IngressGateway(pulumi.ComponentResource):
             child,
         )
         self.reference = f"{NAMESPACE}/{GATEWAY}"
-        self.ready = [running, gateway, *policies]
+        self.ready = [gateway, *policies]
         self.register_outputs({})
+
+
+def gateway_release(name: str, replicas: int, opts: pulumi.ResourceOptions) -> pulumi.Resource:
+    """Release `ingress-gateway`: the pods, by which clients enter."""
+    return release(name, "gateway", name=GATEWAY, namespace=NAMESPACE, values=gateway_values(replicas), opts=opts)
 
 
 def gateway_values(replicas: int) -> dict[str, Any]:

@@ -21,9 +21,12 @@ class MutualTls(pulumi.ComponentResource):
     Without one the mesh is permissive, which is what a rollout needs.
     """
 
+    made: pulumi.Output[str]
+    """Its id, once it is there."""
+
     def __init__(self, name: str, args: MutualTlsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("pyairtable:blue_green:MutualTls", name, None, opts)
-        istio_object(
+        peers = istio_object(
             f"{name}-peers",
             "PeerAuthentication",
             "default",
@@ -31,4 +34,5 @@ class MutualTls(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
             api_version=SECURITY,
         )
+        self.made = peers.id
         self.register_outputs({})

@@ -1,19 +1,12 @@
 """The guard of a shift: green gets requests only while all of it can answer them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-
-@dataclass(frozen=True, kw_only=True)
-class GuardedDeployment:
-    """A Deployment, and how many replicas it has to have."""
-
-    id: pulumi.Input[str]
-    min_replicas: int
+from components.shared.deployments import RunningDeployment
 
 
 class GreenUnavailableError(pulumi.RunError):
@@ -21,7 +14,7 @@ class GreenUnavailableError(pulumi.RunError):
 
 
 def once_available(
-    name: str, weight: int, deployments: Mapping[str, GuardedDeployment], opts: pulumi.ResourceOptions
+    name: str, weight: int, deployments: Mapping[str, RunningDeployment], opts: pulumi.ResourceOptions
 ) -> pulumi.Output[int]:
     """The weight, known once each of the Deployments, by its name in the cluster, is seen to have its replicas.
 

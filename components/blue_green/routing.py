@@ -7,6 +7,7 @@ import pulumi
 
 from components.shared.stores import host
 
+COLOURS: Final = ("blue", "green")
 RETRIES: Final[Mapping[str, Any]] = {"attempts": 2, "retryOn": "connect-failure,refused-stream"}
 """Only where no service can have seen the request: whatever it does, it is done once."""
 TRAFFIC_POLICY: Final[Mapping[str, Any]] = {
@@ -30,12 +31,15 @@ TRAFFIC_POLICY: Final[Mapping[str, Any]] = {
 }
 
 
-def destination(service: str, colours: Sequence[str]) -> dict[str, Any]:
-    """Spec of a DestinationRule: a service's pods as a subset for each colour that has it."""
+def destination(service: str) -> dict[str, Any]:
+    """Spec of a DestinationRule: a service's pods as a subset for each colour.
+
+    Both are always there: one without pods harms nobody, and a route that is still to go finds what it names.
+    """
     return {
         "host": host(service),
         "trafficPolicy": dict(TRAFFIC_POLICY),
-        "subsets": [{"name": colour, "labels": {"version": colour}} for colour in colours],
+        "subsets": [{"name": colour, "labels": {"version": colour}} for colour in COLOURS],
     }
 
 

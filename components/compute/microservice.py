@@ -36,6 +36,9 @@ Colour = Literal["blue", "green"]
 SUFFIXES: Mapping[Colour, str] = {"blue": "", "green": "-green"}
 """Blue has the plain names, so that green comes beside it and replaces nothing."""
 
+OTHERS: Mapping[Colour, Colour] = {"blue": "green", "green": "blue"}
+"""Each colour's other one; their workloads are named after them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MicroserviceArgs:
@@ -106,7 +109,10 @@ class Microservice(pulumi.ComponentResource):
                     "selector": {"app": app},
                     "ports": [{"name": "http", "port": args.port, "target_port": "http"}],
                 },
-                opts=self._child,
+                # The name in the cluster is one: a service that changes its colour takes it along.
+                opts=pulumi.ResourceOptions(
+                    parent=self, aliases=[pulumi.Alias(name=f"{OTHERS[args.colour]}-{app}-service")]
+                ),
             )
         self._autoscaler()
         kubernetes.policy.v1.PodDisruptionBudget(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pulumi
 
 from components.compute.microservice import Colour, Microservice, MicroserviceArgs
+from components.shared.deployments import RunningDeployment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +38,6 @@ class WorkloadsArgs:
     stopped: bool = False
     pod_labels: Mapping[str, str] = field(default_factory=dict[str, str])
     pod_annotations: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunningDeployment:
-    """A Deployment as it has to be before it gets traffic."""
-
-    id: pulumi.Output[str]
-    min_replicas: int
 
 
 class Workloads(pulumi.ComponentResource):

@@ -5,7 +5,6 @@ from typing import Literal
 from components.blue_green import (
     BlueGreenArgs,
     ColourRoutesArgs,
-    GuardedDeployment,
     Migration,
     MigrationsArgs,
     MutualTlsArgs,
@@ -55,7 +54,7 @@ def blue_green_args(settings: Settings, green: Workloads | None, edge: Edge | No
         vpc_cidr=settings.network.cidr_block,
         green_weight=settings.blue_green.green_weight,
         green_deployments={
-            f"{service}{GREEN_SUFFIX}": GuardedDeployment(id=deployment.id, min_replicas=deployment.min_replicas)
+            f"{service}{GREEN_SUFFIX}": deployment
             for service, deployment in (green.deployments if green else {}).items()
         },
     )

@@ -1025,6 +1025,15 @@ BLUE_GREEN = [
         besides={"blueGreen": {"enabled": True}},
     ),
     Bad(
+        "public service of a name that the runbook does not know",
+        "services",
+        [service(public=True)],
+        "must have api-gateway as the public service from phase 4 on, by which name the runbook shifts traffic, not "
+        "auth-service",
+        "rename it, or set pyairtable:blueGreen.enabled: false",
+        besides={"blueGreen": {"enabled": True, "services": [service(public=True)]}},
+    ),
+    Bad(
         "green at another port than blue",
         "blueGreen",
         green(service(port=9000)),
@@ -1086,12 +1095,16 @@ BLUE_GREEN = [
         "the image of add-workspaces, microservices/schema:v1, is not in the registry",
         "add schema to pyairtable:registry.repositories.microservices",
     ),
-    Bad(
-        "migration that takes from blue what it uses",
-        "blueGreen",
-        green(greenWeight=50, migrations=[migration(), migration(name="drop-bases", kind="contract")]),
-        "must not have a migration of kind contract, drop-bases, while blue serves, at greenWeight 50",
-        "add it once greenWeight is 100 and no way back to blue is needed",
+    *(
+        Bad(
+            f"migration that takes from blue what it uses at {weight}",
+            "blueGreen",
+            green(greenWeight=weight, migrations=[migration(), migration(name="drop-bases", kind="contract")]),
+            "must not have a migration of kind contract, drop-bases, while blue has pods, at greenWeight "
+            f"{weight} and stopped: none",
+            "retire blue first, with runbook retire, or greenWeight: 100 and stopped: blue",
+        )
+        for weight in (50, 100)
     ),
 ]
 

@@ -8,7 +8,8 @@ import pulumi
 import pytest
 from pulumi.runtime import mocks
 
-from components.blue_green.release_guard import GreenUnavailableError, GuardedDeployment, once_available
+from components.blue_green.release_guard import GreenUnavailableError, once_available
+from components.shared.deployments import RunningDeployment
 from infra.environments import ENVIRONMENTS
 from infra.program import Platform
 from infra.settings import Settings
@@ -132,7 +133,7 @@ class TestWeight:
 READ = "blue-green-guard-auth-service-green-live"
 """The look at one of green's Deployments in the whole program."""
 DEPLOYMENTS = {
-    f"{service}-green": GuardedDeployment(id=f"pyairtable/{service}-green", min_replicas=2)
+    f"{service}-green": RunningDeployment(id=f"pyairtable/{service}-green", min_replicas=2)
     for service in ("auth-service", "user-service")
 }
 
@@ -221,6 +222,26 @@ class Unknown(Cloud):
         return "", dict(args.inputs)
 
 
+class TestOutputs:
+    """What the runbook compares the mesh with: what is there, and not what a failed `up` was to bring."""
+
+    @pytest.mark.parametrize(("output", "resource"), [("green_weight", ROUTE), ("phase", "mutual-tls-peers")])
+    def test_each_is_known_only_once_that_is_there_which_makes_it_true(self, output: str, resource: str) -> None:
+        class Waiting(Cloud):
+            def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+                made = super().new_resource(args)
+                return ("", made[1]) if args.name == resource else made
+
+        settings = Settings.from_config("prod", config("prod", blueGreen=green(greenWeight=10)))
+        graph = run(lambda: Platform(settings), "prod", preview=True, cloud=Waiting())
+        assert graph.outputs[output] is None
+        assert graph.outputs["account_id"] is not None
+
+    def test_both_are_numbers_after_an_update(self) -> None:
+        outputs = two_releases(greenWeight=10).outputs
+        assert (outputs["phase"], outputs["green_weight"]) == (4, 10)
+
+
 @pytest.mark.parametrize(("stack", "weight"), [("dev", 0), ("dev", 50), ("prod", 0), ("prod", 50)])
 def test_a_stack_from_scratch_can_be_previewed(stack: str, weight: int) -> None:
     settings = Settings.from_config(stack, config(stack, blueGreen=green(greenWeight=weight)))
@@ -234,21 +255,25 @@ class TestInside:
 
     @in_every_environment
     def test_every_service_has_its_pods_told_apart_by_colour(self, stack: str) -> None:
-        blue = {service["name"] for service in stack_file(stack)["pyairtable:services"]}
+        names = {service["name"] for service in stack_file(stack)["pyairtable:services"]} | {*GREEN_SERVICES}
         found = {
             node.inputs["metadata"]["name"]: {
                 subset["name"]: subset["labels"] for subset in node.inputs["spec"]["subsets"]
             }
             for node in two_releases(stack).objects("DestinationRule")
         }
-        assert found == {
-            name: {
-                colour: {"version": colour}
-                for colour, having in (("blue", blue), ("green", {*GREEN_SERVICES}))
-                if name in having
-            }
-            for name in blue | {*GREEN_SERVICES}
-        }
+        assert found == {name: {colour: {"version": colour} for colour in ("blue", "green")} for name in names}
+
+    def test_a_service_that_one_colour_loses_keeps_the_subset_that_its_old_route_names(self) -> None:
+        """An `up` deletes last, that route too."""
+        left = stack_file("prod")["pyairtable:blueGreen"]["services"]
+        both = two_releases("dev")
+        fewer = two_releases("dev", services=[dict(s, calls=[]) for s in left if s["name"] == GATEWAY])
+        gone = {node.inputs["metadata"]["name"] for node in both.objects("VirtualService")} - {GATEWAY}
+        assert gone
+        for name in gone:
+            before, after = (graph.object("DestinationRule", name).inputs for graph in (both, fewer))
+            assert before == after
 
     @pytest.mark.parametrize("stack", ["dev", "staging"])
     def test_a_call_stays_in_its_colour_where_both_have_the_service(self, stack: str) -> None:
@@ -342,12 +367,21 @@ class TestOrder:
             assert istiod <= graph.before(node)
 
     @in_every_environment
-    def test_green_comes_after_blue_and_clients_only_after_both_and_the_gateway(self, stack: str) -> None:
+    def test_green_comes_after_blue_and_the_route_only_after_both(self, stack: str) -> None:
         graph = two_releases(stack)
         blue, green_ = urns(graph, "Deployment", prefix="blue-"), urns(graph, "Deployment", prefix="green-")
         assert all(blue <= graph.before(graph.at(urn)) for urn in green_)
-        route = graph.named(ROUTE)
-        assert blue | green_ | {graph.named("blue-green-gateway-release").urn} <= graph.before(route)
+        assert blue | green_ <= graph.before(graph.named(ROUTE))
+
+    @in_every_environment
+    def test_on_the_way_down_the_gateways_pods_go_before_their_route_and_that_before_what_it_goes_by(
+        self, stack: str
+    ) -> None:
+        graph = two_releases(stack)
+        pods, route = graph.named("blue-green-gateway-release"), graph.named(ROUTE)
+        assert route.urn in graph.before(pods)
+        parts = {graph.named(f"blue-green-gateway-{part}").urn for part in ("gateway", "policy", "service-policy")}
+        assert parts <= graph.before(route)
 
     @pytest.mark.parametrize(("stopped", "weight"), [("green", 0), ("blue", 100)])
     def test_a_colour_stops_only_when_the_routes_have_left_it(self, stopped: str, weight: int) -> None:

@@ -55,6 +55,20 @@ class TestGreen:
             for name in blue_services(stack) | GREEN.keys()
         }
 
+    def test_a_service_that_changes_its_colour_takes_its_name_along(self) -> None:
+        """Otherwise it would be made while the other still has the name, and deleted with it at the end."""
+        added = {"name": "billing", "image": GREEN["api-gateway"]["image"], "cpu": "100m", "memory": "128Mi"}
+        green_ = [*GREEN.values(), added]
+        in_green = two_releases(services=green_).object("Service", "billing")
+        blue = [*stack_file("prod")["pyairtable:services"], added]
+        second = {"enabled": True, "services": [*GREEN.values()]}
+        in_blue = platform("prod", services=blue, blueGreen=second, edge={"plainHttp": True})
+        moved = in_blue.object("Service", "billing")
+        assert (in_green.name, moved.name) == ("green-billing-service", "blue-billing-service")
+        for service, before in ((in_green, moved), (moved, in_green)):
+            ((name, _),) = service.aliases
+            assert service.urn.replace(service.name, name) == before.urn
+
     def test_its_pods_are_told_from_blues_by_their_version(self) -> None:
         for name, node in names(two_releases(), "Deployment", "green").items():
             own = {"app": name.removesuffix("-green"), "version": "green"}
@@ -237,11 +251,13 @@ class TestMigrations:
         first, second = (jobs(graph)[f"migration-{step['name']}"] for step in MIGRATIONS[:2])
         assert first.urn in graph.before(second)
 
-    def test_what_blue_used_goes_last_once_all_requests_go_to_green(self) -> None:
+    def test_what_blue_used_goes_last_once_all_requests_go_to_green_and_blue_is_stopped(self) -> None:
         graph = fullest("prod")
         before = graph.before(jobs(graph)["migration-drop-bases"])
         assert graph.named("blue-green-route").urn in before
         assert {node.urn for node in names(graph, "Deployment", "green").values()} <= before
+        assert replicas(graph, "blue") == {0}
+        assert {node.urn for node in names(graph, "Deployment", "blue").values()} <= before
 
     def test_one_that_failed_is_made_anew_by_the_next_update(self) -> None:
         for node in jobs(fullest("prod")).values():

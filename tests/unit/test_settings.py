@@ -126,13 +126,15 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
             "rotationDays": 14,
             "recoveryWindowDays": 7,
         },
-        services=[service(image="legacy/api-gateway:v1.0.0", uses=["redis"], internet=True, public=True)],
+        services=[
+            service(name="api-gateway", image="legacy/api-gateway:v1.0.0", uses=["redis"], internet=True, public=True)
+        ],
         blueGreen={
             "enabled": True,
             "greenWeight": 100,
             "mtls": "permissive",
             "stopped": "blue",
-            "services": [service(image="legacy/api-gateway:v1.1.0", public=True)],
+            "services": [service(name="api-gateway", image="legacy/api-gateway:v1.1.0", public=True)],
             "migrations": [
                 {
                     "name": "drop-bases",
@@ -211,7 +213,7 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
         },
         "services": (
             {
-                "name": "auth-service",
+                "name": "api-gateway",
                 "image": "legacy/api-gateway:v1.0.0",
                 "port": 8080,
                 "cpu": "100m",
@@ -232,7 +234,7 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
             "stopped": "blue",
             "services": (
                 {
-                    "name": "auth-service",
+                    "name": "api-gateway",
                     "image": "legacy/api-gateway:v1.1.0",
                     "port": 8080,
                     "cpu": "100m",
