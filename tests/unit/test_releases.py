@@ -288,7 +288,7 @@ def test_a_pod_without_a_probe_is_never_made_unready(world: World) -> None:
     assert world.api.did == []
 
 
-@pytest.mark.parametrize("fault", [Fault.SLOW, Fault.ERRORS])
+@pytest.mark.parametrize("fault", [Fault.SLOW, Fault.ERRORS, Fault.HANG])
 def test_who_is_slow_or_wrong_still_listens_and_stays_ready(world: World, fault: Fault) -> None:
     world.break_it(fault)
     for _ in range(5):
