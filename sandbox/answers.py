@@ -17,6 +17,8 @@ from typing import Any, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 SLOW_SECONDS = 0.5
+HELD_SECONDS = 0.1
+"""Between two looks whether what hangs still does."""
 BACKLOG = 512
 LOOPBACK = "127.0.0.1"
 
@@ -30,6 +32,8 @@ class Fault(StrEnum):
     """Answers come half a second late."""
     ERRORS = "errors"
     """Every answer is a 503."""
+    HANG = "hang"
+    """Connections and requests are taken, and not answered until it is over."""
 
 
 @dataclass(eq=False)
@@ -72,6 +76,8 @@ class _Connection(asyncio.Protocol):
         self._parser = HttpRequestParser(self)
         self._url = b""
         self._busy = 0
+        self._held: list[tuple[bytes, bool, bool]] = []
+        """Requests that are not answered yet, as they came."""
         self.leaves = False
         """Whether the client is told to come back with another connection."""
         self._transport: asyncio.Transport
@@ -103,10 +109,26 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         body, keep = self._parser.get_method() != b"HEAD", self._parser.should_keep_alive()
-        if self._server.fault is Fault.SLOW:
+        if self._held:
+            self._held.append((self._url, body, keep))
+        elif self._server.fault is Fault.HANG:
+            self._held.append((self._url, body, keep))
+            self._hold()
+        elif self._server.fault is Fault.SLOW:
             asyncio.get_running_loop().call_later(SLOW_SECONDS, self._answer, self._url, body, keep)
         else:
             self._answer(self._url, body, keep)
+
+    def _hold(self) -> None:
+        """Answer what has been held back, once the server does not hang any more."""
+        if self._transport.is_closing():
+            return
+        if self._server.fault is Fault.HANG:
+            asyncio.get_running_loop().call_later(HELD_SECONDS, self._hold)
+            return
+        held, self._held = self._held, []
+        for request in held:
+            self._answer(*request)
 
     def _answer(self, url: bytes, body: bool, keep: bool) -> None:
         self._busy -= 1
@@ -118,8 +140,8 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def end(self) -> None:
-        """Close it, once what is asked has been answered."""
-        if not self._busy:
+        """Close it, once what is asked has been answered; what hangs never is."""
+        if self._held or not self._busy:
             self._transport.close()
 
     def cut(self) -> None:

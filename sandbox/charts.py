@@ -347,12 +347,12 @@ def chart_lacks(api: KubernetesApi, chart: str, objects: Manifests) -> str:
 
 
 def remove_chart(api: KubernetesApi, release: str, namespace: str) -> None:
-    """Delete what a release consists of, without waiting."""
+    """Delete what a release consists of, without waiting; what Helm keeps stays, and a later release adopts it."""
     remove(api, owner("chart", release), namespace)
 
 
 def chart_objects(api: KubernetesApi, release: str, namespace: str) -> Manifests:
-    """What is there of a release."""
+    """What is there of a release and goes with it."""
     return objects(api, owner("chart", release), namespace)
 
 

@@ -155,18 +155,22 @@ def effective(state: State, stack: str, phase: int | None) -> tuple[Config, Sett
             f"{key}: must not be in plain text in {_overrides_file(state, stack)}; forget it with sandbox config reset "
             f"{key} --stack {stack}, and set it with sandbox config set --secret {key} --stack {stack}"
         )
-    config = _with_edge(state, stack, stack_config(stack), own)
+    port = edge_ports.chosen(state, stack)
+    config = _with_edge(stack, stack_config(stack), own, port)
     if phase is not None:
         config[f"{PROJECT}:phase"] = phase
     config = _with_secrets(config, PrivateConfig(state, stack).chosen)
     try:
-        return config, Settings.from_config(stack, config)
+        settings = Settings.from_config(stack, config)
     except SettingsError as error:
         prefix = f"reading the settings of {stack}: "
         raise BadInputError("\n".join(prefix + line for line in str(error).splitlines())) from None
+    if settings.edge.port == port:
+        edge_ports.keep(state, stack, port)
+    return config, settings
 
 
-def _with_edge(state: State, stack: str, config: Config, own: Config) -> Config:
+def _with_edge(stack: str, config: Config, own: Config, port: int) -> Config:
     """The sandbox's own config over the stack file's; between them, that clients arrive in plain text at a free port.
 
     There is nobody here to listen to them, and the ports that they are used to are root's.
@@ -179,7 +183,7 @@ def _with_edge(state: State, stack: str, config: Config, own: Config) -> Config:
     edge = with_defaults(both.get(f"{PROJECT}:environment", stack), {"edge": given})["edge"]
     if not isinstance(edge, Mapping) or edge.get("enabled") is not True or edge.get("certificateArn"):
         return both
-    reachable = {key: {"plainHttp": True, "port": edge_ports.chosen(state, stack)}}
+    reachable = {key: {"plainHttp": True, "port": port}}
     return overlay(overlay(config, reachable), own)
 
 

@@ -98,6 +98,7 @@ FAULTS = {
     Fault.CRASH: "nothing listens, and after three failed probes the pods are not ready",
     Fault.SLOW: "every answer takes half a second",
     Fault.ERRORS: "every answer is a 503; the pods stay ready",
+    Fault.HANG: "requests are taken and not answered; the pods stay ready",
 }
 
 

@@ -7,14 +7,16 @@ from sandbox.state import State, read_json, write_json
 
 
 def chosen(state: State, stack: str) -> int:
-    """The port of a stack's public entry in this sandbox, chosen once."""
-    file = state.folder / "edges" / f"{stack}.json"
-    noted = read_json(file)
-    if not noted:
+    """The port of a stack's public entry in this sandbox; a free one, as long as none has been kept."""
+    return int(read_json(_entry(state, stack)).get("port") or free_ports(1)[0])
+
+
+def keep(state: State, stack: str, port: int) -> None:
+    """Let a stack's public entry have this port from now on, if it has none."""
+    file = _entry(state, stack)
+    if not read_json(file):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        noted = {"port": free_ports(1)[0]}
-        write_json(file, noted)
-    return int(noted["port"])
+        write_json(file, {"port": port})
 
 
 def note(state: State, balancer: str, port: int) -> None:
@@ -33,6 +35,10 @@ def of_cluster(state: State, cluster: str) -> int | None:
     """The port on which the load balancer in front of a cluster listens; None when it does not."""
     port = read_json(_listener(state, f"{cluster}-edge")).get("port")
     return None if port is None else int(port)
+
+
+def _entry(state: State, stack: str) -> Path:
+    return state.folder / "edges" / f"{stack}.json"
 
 
 def _listener(state: State, balancer: str) -> Path:

@@ -37,6 +37,9 @@ KINDS = (
 )
 """What an add-on or a chart is made of, in the order of removal."""
 
+RESOURCE_POLICY = "helm.sh/resource-policy"
+"""Annotation of what stays when its release goes, or has it no longer."""
+
 EKS_REGISTRY = "602401143452.dkr.ecr.us-west-2.amazonaws.com"
 
 CRITICAL_ADDONS_ONLY = {"key": "CriticalAddonsOnly", "operator": "Exists"}
@@ -355,11 +358,12 @@ def remove(api: KubernetesApi, owner: str, namespace: str) -> None:
 
 
 def objects(api: KubernetesApi, owner: str, namespace: str) -> Manifests:
-    """What is there of an owner."""
+    """What is there of an owner, less what Helm would keep when that goes."""
     return [
         item
         for api_version, kind in KINDS
         for item in api.list(api_version, kind, namespace=namespace, label_selector=f"{OWNER}={owner}")
+        if item["metadata"].get("annotations", {}).get(RESOURCE_POLICY) != "keep"
     ]
 
 

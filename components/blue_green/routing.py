@@ -60,5 +60,8 @@ def rule(name: str, route: Sequence[Mapping[str, Any]], *match: Mapping[str, Any
 
 
 def from_colour(colour: str) -> dict[str, Any]:
-    """A request of a pod of that colour."""
-    return {"gateways": ["mesh"], "sourceLabels": {"version": colour}}
+    """A request of a pod of that colour.
+
+    It names no gateways: istiod takes a match that does for one of every pod behind them, whatever its labels.
+    """
+    return {"sourceLabels": {"version": colour}}

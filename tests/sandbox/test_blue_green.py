@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from sandbox.control_plane import ControlPlanes
 from sandbox.services import recorded
 from sandbox.state import State
 from sandbox.tools import TOOLS, find
 from tests.sandbox.harness import Cluster, is_ready, label, name_of, running, wait_for
+from tests.sandbox.sidecars import Sidecar, sidecar_of
 from tests.sandbox.traffic import Traffic
 
 RATE = 250
@@ -42,6 +44,8 @@ OVERLOOKED = {
     ("IST0146", "Deployment pyairtable/ingress-gateway"),  # it is injected: the analyzer does not know how
 }
 """What istioctl warns of, and where, and why it stays."""
+PUBLIC_HOST = "api-gateway.pyairtable.svc.cluster.local"
+PUBLIC_PORT = 8080
 VIRTUAL_SERVICE = ("networking.istio.io/v1", "VirtualService", "api-gateway", "pyairtable")
 
 
@@ -176,6 +180,32 @@ class TestGoingUp:
         done = cluster.shell(f"{find(TOOLS['istioctl'])} analyze -n pyairtable -o json || true", "--stack", "prod")
         found = {(m["code"], m["origin"]) for m in json.loads(done.stdout) if m["level"] != "Info"}
         assert found == OVERLOOKED
+
+
+class TestMesh:
+    """Inside the mesh, where no sidecar runs here: what istiod would send to those of the public service's pods."""
+
+    @pytest.mark.parametrize("colour", ["blue", "green"])
+    def test_whoever_calls_the_public_service_stays_in_its_colour(self, cluster: Cluster, colour: str) -> None:
+        for sidecar in sidecars(cluster, colour):
+            assert sidecar.leads_to(PUBLIC_HOST, PUBLIC_PORT) == {f"outbound|{PUBLIC_PORT}|{colour}|{PUBLIC_HOST}"}
+
+    @pytest.mark.parametrize("colour", ["blue", "green"])
+    def test_a_pod_takes_only_who_shows_a_certificate(self, cluster: Cluster, colour: str) -> None:
+        for sidecar in sidecars(cluster, colour):
+            assert PUBLIC_PORT in [chain["filterChainMatch"].get("destinationPort") for chain in sidecar.inbound()]
+            for chain in sidecar.inbound():
+                assert chain["filterChainMatch"]["transportProtocol"] == "tls", chain["name"]
+                assert chain["transportSocket"]["typedConfig"]["requireClientCertificate"] is True, chain["name"]
+
+
+def sidecars(cluster: Cluster, colour: str) -> list[Sidecar]:
+    """What the sidecars of the public service's pods of a colour would have."""
+    plane = ControlPlanes(State(cluster.state)).find("pyairtable-prod")
+    assert plane
+    pods = [pod for pod in cluster.pods("api-gateway") if label(pod, "version") == colour]
+    assert len(pods) >= 2
+    return [sidecar_of(plane, pod) for pod in pods]
 
 
 class TestShifting:
@@ -392,15 +422,10 @@ def shift_is_held(cluster: Cluster) -> bool:
 
 
 def left(cluster: Cluster) -> dict[str, list[str]]:
-    """What is left of the mesh and of green; empty when it is nothing."""
+    """What is left of the mesh and of green, but for the definitions, which Helm keeps; empty when it is nothing."""
     listed = {
         "namespaces": [
             name_of(found) for found in cluster.api.list("v1", "Namespace") if name_of(found).startswith("istio")
-        ],
-        "definitions": [
-            name_of(found)
-            for found in cluster.api.list("apiextensions.k8s.io/v1", "CustomResourceDefinition")
-            if name_of(found).endswith("istio.io")
         ],
         "pods": [name_of(pod) for pod in cluster.pods() if label(pod, "version") == "green"],
         "sidecars": [

@@ -329,7 +329,7 @@ def test_a_value_that_no_chart_has_is_refused_before_anything_is_changed(mesh: M
         mesh.workshop.preview("istio", releases(replicas=3))
 
 
-def test_all_of_it_goes(mesh: Mesh) -> None:
+def test_all_of_it_goes_but_for_the_definitions(mesh: Mesh) -> None:
     processes = mesh.processes()
     assert len(processes) == 3
     mesh.workshop.destroy("istio")
@@ -337,6 +337,24 @@ def test_all_of_it_goes(mesh: Mesh) -> None:
     assert within(5, lambda: mesh.gateways() == {})
     for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
         assert not mesh.api.list("admissionregistration.k8s.io/v1", kind)
-    definitions = mesh.api.list("apiextensions.k8s.io/v1", "CustomResourceDefinition")
-    assert not [item for item in definitions if "istio" in item["metadata"]["name"]]
+    assert definitions(mesh)
+    assert mesh.api.get(NETWORKING, "VirtualService", "shop", PROJECT), "objects go with their definition"
     mesh.pod("afterwards", MESH_LABELS)
+
+
+def test_it_is_installed_again_over_what_was_kept(mesh: Mesh) -> None:
+    kept = definitions(mesh)
+    again = {name: releases()[name] for name in ("base", "cni", "istiod")}
+    assert "5 created" in mesh.workshop.up("istio", again)  # the stack and its provider among them
+    assert definitions(mesh) == kept
+    mesh.route(100)  # is validated
+
+
+def definitions(mesh: Mesh) -> dict[str, str]:
+    """Uids of Istio's definitions."""
+    found = mesh.api.list("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+    return {
+        item["metadata"]["name"]: item["metadata"]["uid"]
+        for item in found
+        if item["metadata"]["name"].endswith("istio.io")
+    }

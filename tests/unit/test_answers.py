@@ -180,3 +180,25 @@ def test_closing_lets_an_answer_end(servers: Answerers, server: Answerer, client
         assert idle.recv(1) == b""
     assert client.getresponse().status == 200
     assert is_refused(server)
+
+
+def test_what_hangs_takes_requests_and_answers_them_in_their_order_when_mended(server: Answerer) -> None:
+    server.fault = Fault.HANG
+    with socket.create_connection((LOOPBACK, server.port), timeout=1) as connection:
+        connection.sendall(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.sendall(b"GET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        server.fault = None
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert 0 < answer.index(b'"path": "/1"') < answer.index(b'"path": "/2"')
+
+
+def test_what_hangs_keeps_nobody_when_it_goes(servers: Answerers, server: Answerer) -> None:
+    server.fault = Fault.HANG
+    with socket.create_connection((LOOPBACK, server.port), timeout=1) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        servers.close(server)
+        assert connection.recv(1) == b""

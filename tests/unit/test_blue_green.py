@@ -55,7 +55,7 @@ def every_route(graph: Graph) -> list[tuple[Node, dict[str, Any]]]:
 
 
 def from_pods_of(colour: str) -> list[dict[str, Any]]:
-    return [{"gateways": ["mesh"], "sourceLabels": {"version": colour}}]
+    return [{"sourceLabels": {"version": colour}}]  # with `gateways`, istiod would not look at the labels
 
 
 class TestPublicRoute:

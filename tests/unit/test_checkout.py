@@ -201,6 +201,13 @@ def test_clients_arrive_in_plain_text_at_a_port_that_stays(state: State) -> None
     assert checkout.effective(state, "prod", None)[1].edge == first
 
 
+def test_bad_input_leaves_no_port_behind(state: State) -> None:
+    checkout.write_overrides(state, "prod", {"pyairtable:blueGreen": {"greenWeight": 101}})
+    with pytest.raises(BadInputError, match="greenWeight"):
+        checkout.effective(state, "prod", None)
+    assert not (state.folder / "edges").exists()
+
+
 def test_where_clients_arrive_can_be_said(state: State) -> None:
     checkout.write_overrides(state, "prod", {"pyairtable:edge": {"port": 8088, "plainHttp": False}})
     edge = checkout.effective(state, "prod", 3)[1].edge

@@ -7,7 +7,17 @@ import pytest
 
 from sandbox.errors import SandboxError
 from sandbox.kubernetes_api import KubernetesApi
-from sandbox.placeholders import ADDONS, Part, Wish, addon_is_healthy, install, install_addon, remove_addon
+from sandbox.placeholders import (
+    ADDONS,
+    Part,
+    Wish,
+    addon_is_healthy,
+    install,
+    install_addon,
+    objects,
+    remove,
+    remove_addon,
+)
 from tests.unit.fake_api import FakeApi, requested, workloads
 
 
@@ -113,3 +123,20 @@ def test_what_a_configuration_does_without_goes_away(api: KubernetesApi) -> None
     install(api, [first, Part(name="second", containers=(), replicas=1)], wish)
     install(api, [replace(first, budget={})], wish)
     assert set(cast("FakeApi", api).held) == {("Deployment", "first")}
+
+
+def test_what_helm_keeps_stays_and_is_taken_over_by_the_next(api: KubernetesApi) -> None:
+    wish = Wish("chart-it", "kube-system", "1", {})
+    kept, other = (
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "annotations": annotations}}
+        for name, annotations in (("kept", {"helm.sh/resource-policy": "keep"}), ("other", {"a": "b"}))
+    )
+    install(api, [], wish, [kept, other])
+    held = cast("FakeApi", api).held
+    remove(api, wish.owner, wish.namespace)
+    assert set(held) == {("ConfigMap", "kept")}
+    install(api, [], wish, [{**kept, "data": {"is": "new"}}])
+    assert held["ConfigMap", "kept"]["data"] == {"is": "new"}
+    install(api, [], wish, [])
+    assert set(held) == {("ConfigMap", "kept")}
+    assert objects(api, wish.owner, wish.namespace) == []

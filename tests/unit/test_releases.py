@@ -288,7 +288,7 @@ def test_a_pod_without_a_probe_is_never_made_unready(world: World) -> None:
     assert world.api.did == []
 
 
-@pytest.mark.parametrize("fault", [Fault.SLOW, Fault.ERRORS])
+@pytest.mark.parametrize("fault", [Fault.SLOW, Fault.ERRORS, Fault.HANG])
 def test_who_is_slow_or_wrong_still_listens_and_stays_ready(world: World, fault: Fault) -> None:
     world.break_it(fault)
     for _ in range(5):
@@ -408,9 +408,11 @@ def test_faults_are_kept_and_taken_back(world: World) -> None:
     assert faults.faults(world.plane) == {}
 
 
-def test_a_stacks_port_is_chosen_once(world: World) -> None:
-    first = edge_ports.chosen(world.state, "dev")
-    assert edge_ports.chosen(world.state, "dev") == first != edge_ports.chosen(world.state, "prod")
+def test_a_stacks_port_is_kept_once(world: World) -> None:
+    edge_ports.keep(world.state, "dev", 20001)
+    edge_ports.keep(world.state, "dev", 20002)
+    edge_ports.keep(world.state, "prod", 20003)
+    assert [edge_ports.chosen(world.state, stack) for stack in ("dev", "prod")] == [20001, 20003]
 
 
 def test_envoy_passes_connections_on_to_what_is_in_a_file(tmp_path: Path) -> None:
