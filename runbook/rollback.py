@@ -3,12 +3,14 @@
 It needs no Pulumi run, no healthy green and no lease: it has to work in the middle of a shift, which notices and stops.
 """
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from components.shared.manifests import NAMESPACE
 from runbook import gateways, traffic
-from runbook.errors import RunbookError
+from runbook.errors import RunbookError, StoppedError
 from runbook.kubectl import KubectlError
 from runbook.steps import Steps
 from runbook.target import Place
@@ -17,6 +19,15 @@ BLUE_PATH: Final = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{traffic.S
 WEIGHT: Final = "blueGreen.greenWeight"
 STOPPED: Final = "blueGreen.stopped"
 FULL: Final = 100
+SECONDS: Final = 30.0
+"""For so long the patch is tried where the API server does not answer as it should."""
+PAUSE_SECONDS: Final = 0.5
+NOTE_SECONDS: Final = 5
+"""Between two lines about a patch that is still refused."""
+WEBHOOK: Final = "failed calling webhook"
+"""Istio's own checks each VirtualService, and istiod answers it: without istiod the API server takes none."""
+REFUSALS: Final = ("BadRequest", "Forbidden", "Invalid", "NotFound", "Unauthorized")
+"""What the API server says no second time otherwise."""
 
 
 @dataclass(kw_only=True)
@@ -35,16 +46,17 @@ class RolledBack:
     """What is not as it should be although the mesh is."""
 
 
-def roll_back(place: Place, steps: Steps, *, force: bool = False) -> RolledBack:
+def roll_back(place: Place, steps: Steps, *, force: bool = False, waits: bool = True) -> RolledBack:
     """Send all traffic to blue, then bring the config in line, and look whether the gateways have heard.
 
+    A patch that fails is tried again, and the config is brought in line meanwhile: without istiod until it is back,
+    if this `waits`; else for half a minute.
+
     Raises:
-        RunbookError: the traffic could not be moved; nothing has been changed.
+        RunbookError: the traffic could not be moved; says what has been changed, if anything.
     """
     with steps.step("patch", "all traffic to blue"):
-        if not force:
-            _refuse_if_nobody_serves(place)
-        before = traffic.set_weight(place.kubectl, 0)
+        before = _moved(place, steps, force=force, waits=waits)
     done = RolledBack(before=before.weight, patched_at=steps.seconds)
     _confirm(place, done)
     try:
@@ -82,6 +94,47 @@ def as_json(done: RolledBack) -> dict[str, Any]:
         "config": done.config,
         "trouble": done.trouble,
     }
+
+
+def _moved(place: Place, steps: Steps, *, force: bool, waits: bool) -> traffic.Traffic:
+    """How the traffic was split before it was moved, which is tried until the cluster takes it."""
+    began = since = time.monotonic()
+    noted = False
+    try:
+        while True:
+            try:
+                if not force:
+                    _refuse_if_nobody_serves(place)
+                return traffic.set_weight(place.kubectl, 0)
+            except KubectlError as error:
+                if error.reason in REFUSALS:
+                    raise
+                now = time.monotonic()
+                if waits and WEBHOOK in str(error):
+                    since = now
+                if now - since >= SECONDS:
+                    told = f"{error}; tried for {now - began:.0f} s; {_as_before(place, noted=noted)}"
+                    raise RunbookError(told) from None
+                noted = noted or _is_noted(place)
+                waited = (now - began) // NOTE_SECONDS * NOTE_SECONDS
+                steps.note(f"tried for {waited:.0f} s, the gateways go on as before until it is taken: {error}")
+                time.sleep(PAUSE_SECONDS)
+    except KeyboardInterrupt:
+        raise StoppedError(f"interrupted while rolling back; {_as_before(place, noted=noted)}") from None
+
+
+def _is_noted(place: Place) -> bool:
+    """Whether the config could be told what is wanted before the mesh is; after it, that is tried again and told."""
+    with suppress(RunbookError):
+        write(place, 0)
+        return True
+    return False
+
+
+def _as_before(place: Place, *, noted: bool) -> str:
+    """How things are where the cluster has not said that it has taken the patch."""
+    config = f"{place.config.name} {'says greenWeight 0 already' if noted else 'is as it was'}"
+    return f"{config}, the mesh has taken nothing, and the gateways go on as before; {place.command('rollback')} again"
 
 
 def _refuse_if_nobody_serves(place: Place) -> None:

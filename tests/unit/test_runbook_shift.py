@@ -13,7 +13,7 @@ from runbook.kubectl import KubectlError
 from runbook.progress import Progress
 from runbook.stack_config import StackConfig
 from runbook.watch import Figures
-from tests.unit.traffic_world import CRONJOB, VIRTUAL_SERVICE, Envoy, Traffic, TrafficWorld, migration
+from tests.unit.traffic_world import CRONJOB, NO_ISTIOD, VIRTUAL_SERVICE, Envoy, Traffic, TrafficWorld, migration
 
 LEASE = "lease/runbook-shift"
 
@@ -355,15 +355,57 @@ def test_one_that_is_back_within_them_is_not(traffic: Traffic, world: TrafficWor
     shift(traffic, "10")
 
 
-def test_going_back_that_fails_is_told(traffic: Traffic, world: TrafficWorld) -> None:
+def green_fails(world: TrafficWorld, error: KubectlError, *, until: float) -> None:
     def breaks() -> None:
         world.failing["green"] = 1.0
-        world.refuses["patch"] = KubectlError("asking the cluster: no leader")
+        world.refuses_until["patch"] = (until, error)
 
     world.at(5, breaks)
+
+
+@pytest.mark.parametrize("error", [KubectlError("asking the cluster: no leader"), NO_ISTIOD])
+def test_going_back_is_tried_until_the_cluster_takes_it(
+    traffic: Traffic, world: TrafficWorld, error: KubectlError
+) -> None:
+    green_fails(world, error, until=30)
+    assert goes_back(traffic, world, "10")["rollback"]["patched_at"] >= 0
+    assert world.seconds == 30
+
+
+@pytest.mark.parametrize("error", [KubectlError("asking the cluster: no leader"), NO_ISTIOD])
+def test_going_back_that_fails_for_half_a_minute_is_told(
+    traffic: Traffic, world: TrafficWorld, error: KubectlError
+) -> None:
+    green_fails(world, error, until=1000)
     done = shifted(traffic, "10", expect=1)
-    assert "going back has failed: asking the cluster: no leader; the traffic goes on at 10 % green" in done["told"]
-    assert done["rollback"] is None
+    assert f"going back has failed: {error}; tried for 30 s; Pulumi.prod.yaml says greenWeight 0" in done["told"]
+    assert "again; the traffic goes on at 10 % green" in done["told"]
+    assert (done["rollback"], done["weight"], world.weight, traffic.config()["greenWeight"]) == (None, 10, 10, 0)
+
+
+def test_ctrl_c_while_it_is_tried_says_where_the_traffic_is(traffic: Traffic, world: TrafficWorld) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    green_fails(world, NO_ISTIOD, until=1000)
+    world.at(20, interrupt)
+    done = shifted(traffic, "10", expect=130)
+    assert "going back has failed: interrupted while rolling back; Pulumi.prod.yaml says greenWeight 0" in done["told"]
+    assert "again; the traffic goes on at 10 % green" in done["told"]
+
+
+def test_ctrl_c_after_the_way_back_still_brings_the_file_in_line(
+    traffic: Traffic, world: TrafficWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        traffic.config(greenWeight=10)
+        raise KeyboardInterrupt
+
+    world.at(5, lambda: world.failing.update(green=1.0))
+    monkeypatch.setattr("runbook.rollback._confirm", interrupted)
+    done = shifted(traffic, "10", expect=130)
+    assert "more than 0.1%; interrupted while going back; the traffic goes on at 0 % green" in done["told"]
+    assert (done["weight"], world.weight, traffic.config()["greenWeight"]) == (0, 0, 0)
 
 
 def test_what_is_left_to_do_after_going_back_is_told(

@@ -32,6 +32,12 @@ config:
 """
 VIRTUAL_SERVICE = "virtualservice/api-gateway"
 CRONJOB = "cronjob/postgres-backup"
+NO_ISTIOD = KubectlError(
+    "asking the cluster: Internal error occurred: failed calling webhook "
+    '"rev.validation.istio.io": failed to call webhook: Post "https://istiod": connection refused',
+    "InternalError",
+)
+"""What the API server says of a VirtualService while nobody answers Istio's webhook."""
 
 
 class Envoy:
@@ -82,6 +88,8 @@ class TrafficWorld(Kubectl):
         """What the API server's absence looks like."""
         self.refuses: dict[str, KubectlError] = {}
         """Errors of calls, by verb; of one call each."""
+        self.refuses_until: dict[str, tuple[float, KubectlError]] = {}
+        """Errors of all calls until a time, by verb."""
         self.finishes_jobs = "Complete"
         self.asked: list[str] = []
         self._events: list[tuple[float, Callable[[], object]]] = []
@@ -197,6 +205,9 @@ class TrafficWorld(Kubectl):
             raise KubectlError(f"asking the cluster: {self.away}")
         if verb in self.refuses:
             raise self.refuses.pop(verb)
+        until, error = self.refuses_until.get(verb, (0.0, KubectlError("")))
+        if self.seconds < until:
+            raise error
 
     def _stored(self, found: Manifest) -> Manifest:
         self._version += 1
@@ -217,7 +228,7 @@ class Traffic:
         monkeypatch.setattr("runbook.target.opened", self._opened)
         monkeypatch.setattr("runbook.traffic_status.opened", self._opened)
         monkeypatch.setattr("runbook.quick.quickly", self._quickly)
-        for module in ("shift", "wait"):
+        for module in ("shift", "wait", "rollback"):
             monkeypatch.setattr(f"runbook.{module}.time", world)
         for module in ("shift", "retire"):
             monkeypatch.setattr(f"runbook.{module}.now", world.now)
