@@ -14,9 +14,9 @@ from typing import Any, Final
 import click
 
 from infra.phases import Phase
-from runbook.checks import condition, migrations
 from runbook.errors import BadInputError, RunbookError, leaving
 from runbook.lease import Lease
+from runbook.migrations import contracted
 from runbook.rollback import STOPPED, WEIGHT
 from runbook.shift import LEASE
 from runbook.stack_config import ROOT
@@ -102,8 +102,7 @@ class Retreat:
         return [*([BLUE_BACK] if config.get(STOPPED, "none") == BLUE else []), TRAFFIC, MESH]
 
     def _refuse_if_blue_cannot_serve(self) -> None:
-        jobs = migrations(self._target.kubectl.read([], ["job"]), "contract")
-        applied = sorted(name for name, job in jobs.items() if not condition(job, "Failed"))
+        applied = contracted(self._target.kubectl.read([], ["job"]))
         if applied and not self._force:
             raise RunbookError(
                 f"retreating with {self._target.stack}: the contract migrations {', '.join(applied)} have been "

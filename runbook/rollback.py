@@ -8,14 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from components.shared.manifests import NAMESPACE
 from runbook import gateways, traffic
 from runbook.errors import RunbookError, StoppedError
-from runbook.kubectl import KubectlError
+from runbook.kubectl import Kubectl, KubectlError, Objects
+from runbook.migrations import contracted
 from runbook.steps import Steps
 from runbook.target import Place
 
-BLUE_PATH: Final = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{traffic.SERVICE}"
+SPLIT: Final = f"virtualservice/{traffic.SERVICE}"
+BLUE: Final = f"deployment/{traffic.SERVICE}"
+JOB: Final = "job"
 WEIGHT: Final = "blueGreen.greenWeight"
 STOPPED: Final = "blueGreen.stopped"
 FULL: Final = 100
@@ -28,6 +30,10 @@ WEBHOOK: Final = "failed calling webhook"
 """Istio's own checks each VirtualService, and istiod answers it: without istiod the API server takes none."""
 REFUSALS: Final = ("BadRequest", "Forbidden", "Invalid", "NotFound", "Unauthorized")
 """What the API server says no second time otherwise."""
+
+
+class NoWayBackError(RunbookError):
+    """Blue could not serve what it would get."""
 
 
 @dataclass(kw_only=True)
@@ -104,7 +110,7 @@ def _moved(place: Place, steps: Steps, *, force: bool, waits: bool) -> traffic.T
         while True:
             try:
                 if not force:
-                    _refuse_if_nobody_serves(place)
+                    _refuse_if_blue_cannot_serve(place)
                 return traffic.set_weight(place.kubectl, 0)
             except KubectlError as error:
                 if error.reason in REFUSALS:
@@ -137,18 +143,36 @@ def _as_before(place: Place, *, noted: bool) -> str:
     return f"{config}, the mesh has taken nothing, and the gateways go on as before; {place.command('rollback')} again"
 
 
-def _refuse_if_nobody_serves(place: Place) -> None:
-    """Blue may have been stopped after green had everything: then this would be an outage."""
-    try:
-        blue = place.kubectl.get(BLUE_PATH)
-    except KubectlError:  # whoever may patch the one and not read the other rolls back all the same
+def _refuse_if_blue_cannot_serve(place: Place) -> None:
+    """Blue may have been stopped after green had everything, or its schema be gone: then this would be an outage."""
+    objects = _seen(place.kubectl)
+    split, blue, applied = objects.get(SPLIT), objects.get(BLUE), contracted(objects)
+    if split is None or traffic.of(split).weight == 0:
         return
-    serves = blue is None or (blue.get("status") or {}).get("availableReplicas")
-    if not serves and traffic.read(place.kubectl).weight != 0:
-        raise RunbookError(
+    if applied:
+        raise NoWayBackError(
+            f"rolling back {place.stack}: the contract migrations {', '.join(applied)} have been applied, and blue "
+            "does not know that schema; mend green, or restore the dump from before them; --force does it all the same"
+        )
+    if blue is not None and not (blue.get("status") or {}).get("availableReplicas"):
+        raise NoWayBackError(
             f"rolling back {place.stack}: blue has no pod that could serve; set blueGreen.stopped to none, run "
             f"{place.up}, and roll back then; --force does it now all the same"
         )
+
+
+def _seen(kubectl: Kubectl) -> Objects:
+    """What blue depends on, in one go; whoever may patch and not read some of it rolls back all the same."""
+    try:
+        return kubectl.read([SPLIT, BLUE], [JOB])
+    except KubectlError as error:
+        if not error.reason:  # there was no answer
+            raise
+    objects: Objects = {}
+    for names, kinds in (([SPLIT], []), ([BLUE], []), ([], [JOB])):
+        with suppress(KubectlError):
+            objects |= kubectl.read(names, kinds)
+    return objects
 
 
 def _confirm(place: Place, done: RolledBack) -> None:

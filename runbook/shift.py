@@ -11,7 +11,7 @@ from runbook.errors import BadInputError, RunbookError, StoppedError
 from runbook.kubectl import KubectlError
 from runbook.lease import Lease, now
 from runbook.progress import Progress
-from runbook.rollback import WEIGHT, RolledBack, as_json, roll_back, write
+from runbook.rollback import WEIGHT, NoWayBackError, RolledBack, as_json, roll_back, write
 from runbook.steps import Steps
 from runbook.target import Target
 from runbook.watch import CrossedError, Meter, Watch
@@ -136,6 +136,8 @@ class Shift:
         told = f"shifting {self._target.stack}: at {figures.weight} % {error}"
         try:
             self._back = roll_back(self._target, self._steps, waits=False)
+        except NoWayBackError as refused:
+            return RunbookError(f"{told}; not going back: {refused}; {self._stays()}")
         except RunbookError as failed:
             return type(failed)(f"{told}; going back has failed: {failed}; {self._stays(goes_back=True)}")
         except KeyboardInterrupt:  # after the patch

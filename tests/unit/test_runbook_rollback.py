@@ -17,7 +17,7 @@ from runbook.stack_config import StackConfig
 from runbook.target import Place
 from runbook.traffic import PATH as VIRTUAL_SERVICE_PATH
 from sandbox.state import State
-from tests.unit.traffic_world import NO_ISTIOD, VIRTUAL_SERVICE, Traffic, TrafficWorld
+from tests.unit.traffic_world import NO_ISTIOD, VIRTUAL_SERVICE, Traffic, TrafficWorld, migration
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_all_traffic_goes_to_blue_in_mesh_annotation_and_file(traffic: Traffic, 
 def test_the_patch_is_one_of_the_first_calls_and_the_only_one(traffic: Traffic, world: TrafficWorld) -> None:
     traffic.run("rollback")
     verbs = [asked.partition(" ")[0] for asked in world.asked]
-    assert verbs[:3] == ["get", "get", "patch"]
+    assert verbs[:3] == ["read", "get", "patch"]
     assert verbs.count("patch") == 1
 
 
@@ -155,9 +155,42 @@ def test_a_blue_that_cannot_be_seen_is_no_obstacle(traffic: Traffic, world: Traf
     if blue == "unknown":
         del world.objects["deployment/api-gateway"]
     else:
-        world.refuses["get"] = KubectlError("asking the cluster: deployments is forbidden", "Forbidden")
+        world.availability("api-gateway", 0)
+        world.forbidden = {"deployment"}
     traffic.run("rollback")
     assert world.weight == 0
+
+
+def test_a_blue_that_does_not_know_the_schema_gets_no_traffic(traffic: Traffic, world: TrafficWorld) -> None:
+    world.objects["job/drop-names"] = migration("drop-names", "contract")
+    told = traffic.run("rollback", expect=1).stderr
+    assert "the contract migrations drop-names have been applied, and blue does not know that schema; mend" in told
+    assert (world.weight, traffic.config()["greenWeight"]) == (50, 50)
+
+
+def test_unless_that_is_forced(traffic: Traffic, world: TrafficWorld) -> None:
+    world.objects["job/drop-names"] = migration("drop-names", "contract")
+    traffic.run("rollback", "--force")
+    assert world.weight == 0
+
+
+def test_a_contract_migration_that_failed_is_no_obstacle(traffic: Traffic, world: TrafficWorld) -> None:
+    world.objects["job/drop-names"] = migration("drop-names", "contract", "Failed")
+    traffic.run("rollback")
+    assert world.weight == 0
+
+
+def test_who_may_not_see_blue_is_held_up_by_a_contract_migration_all_the_same(
+    traffic: Traffic, world: TrafficWorld
+) -> None:
+    world.objects["job/drop-names"] = migration("drop-names", "contract")
+    world.forbidden = {"deployment"}
+    assert "the contract migrations drop-names" in traffic.run("rollback", expect=1).stderr
+
+
+def test_without_a_virtual_service_there_is_nothing_to_roll_back(traffic: Traffic, world: TrafficWorld) -> None:
+    del world.objects[VIRTUAL_SERVICE]
+    assert "looking for the VirtualService api-gateway: there is none" in traffic.run("rollback", expect=1).stderr
 
 
 def test_who_changes_it_at_the_same_moment_does_not_win(traffic: Traffic, world: TrafficWorld) -> None:

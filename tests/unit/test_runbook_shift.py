@@ -383,6 +383,18 @@ def test_going_back_that_fails_for_half_a_minute_is_told(
     assert (done["rollback"], done["weight"], world.weight, traffic.config()["greenWeight"]) == (None, 10, 10, 0)
 
 
+def test_to_a_blue_that_does_not_know_the_schema_it_does_not_go_back(traffic: Traffic, world: TrafficWorld) -> None:
+    def breaks() -> None:
+        world.failing["green"] = 1.0
+        world.objects["job/drop-names"] = migration("drop-names", "contract")
+
+    world.at(5, breaks)
+    done = shifted(traffic, "100", expect=1)
+    assert "more than 0.1%; not going back: rolling back prod: the contract migrations drop-names have" in done["told"]
+    assert "the traffic goes on at 100 % green" in done["told"]
+    assert (done["weight"], world.weight, traffic.config()["greenWeight"]) == (100, 100, 100)
+
+
 def test_ctrl_c_while_it_is_tried_says_where_the_traffic_is(traffic: Traffic, world: TrafficWorld) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt

@@ -90,6 +90,8 @@ class TrafficWorld(Kubectl):
         """Errors of calls, by verb; of one call each."""
         self.refuses_until: dict[str, tuple[float, KubectlError]] = {}
         """Errors of all calls until a time, by verb."""
+        self.forbidden: set[str] = set()
+        """Kinds that may not be read."""
         self.finishes_jobs = "Complete"
         self.asked: list[str] = []
         self._events: list[tuple[float, Callable[[], object]]] = []
@@ -165,6 +167,8 @@ class TrafficWorld(Kubectl):
 
     def read(self, names: Sequence[str], kinds: Sequence[str] = ()) -> Objects:
         self._note("read", " ".join((*names, *kinds)))
+        for kind in self.forbidden & {name.partition("/")[0] for name in (*names, *kinds)}:
+            raise KubectlError(f"asking the cluster: {kind} is forbidden", "Forbidden")
         return {
             name: copy.deepcopy(found)
             for name, found in self.objects.items()
