@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ import click
 
 from infra.phases import Phase
 from runbook.errors import BadInputError, RunbookError, leaving
-from runbook.lease import Lease
+from runbook.kubectl import KubectlError
+from runbook.lease import Lease, now
 from runbook.migrations import contracted
 from runbook.rollback import STOPPED, WEIGHT
 from runbook.shift import LEASE
@@ -28,6 +30,8 @@ MTLS: Final = "blueGreen.mtls"
 PHASE: Final = "phase"
 NEXT_TIME: Final = {MTLS: "strict", STOPPED: "none"}
 """Without a mesh these mean nothing; on the way up to phase 4 green starts, and mTLS is strict once every pod can."""
+KEEP_SECONDS: Final = 5.0
+"""Between two looks at the lease while a deployment runs."""
 STANDARD_ERROR: Final = 2
 """A deployment's own words are no result of this command."""
 
@@ -78,18 +82,23 @@ class Retreat:
         """
         stages = self._stages()
         if stages:
-            with Lease(self._target.kubectl, LEASE, f"beginning the retreat of {self._target.stack}"):
+            what = f"beginning the retreat of {self._target.stack}"
+            with Lease(self._target.kubectl, LEASE, what, now) as lease:
                 self._refuse_if_blue_cannot_serve()
-        for stage in stages:
-            with leaving(f"{stage.after}; run {self._target.command('retreat')} again"):
-                with self._steps.step(f"{stage.name}-config", self._told(stage.config)):
-                    self._target.config.set(self._changes(stage.config))
-                with self._steps.step(stage.name, stage.title):
-                    self._up(stage)
+                for stage in stages:
+                    self._go_through(stage, lease)
         if stages:
             with self._steps.step("config", self._told(NEXT_TIME)):
                 self._target.config.set(NEXT_TIME)
         return {"stack": self._target.stack, "seconds": self._steps.seconds, "steps": self._steps.done}
+
+    def _go_through(self, stage: Stage, lease: Lease) -> None:
+        with leaving(f"{stage.after}; run {self._target.command('retreat')} again"):
+            lease.keep()
+            with self._steps.step(f"{stage.name}-config", self._told(stage.config)):
+                self._target.config.set(self._changes(stage.config))
+            with self._steps.step(stage.name, stage.title):
+                self._up(stage, lease)
 
     def _stages(self) -> list[Stage]:
         """What is left. The phase of the config says little: it may be edited, or be the sandbox's of one run."""
@@ -117,21 +126,24 @@ class Retreat:
     def _told(self, config: Mapping[str, object]) -> str:
         return f"{', '.join(f'{key} {value}' for key, value in config.items())} in {self._target.config.name}"
 
-    def _up(self, stage: Stage) -> None:
+    def _up(self, stage: Stage, lease: Lease) -> None:
         command = self._command()
         click.echo(f"{'':18}{shlex.join(command)}", err=True)
-        interrupted = False
+        code, interrupted, lost = None, False, None
         with subprocess.Popen(command, cwd=ROOT, stdout=STANDARD_ERROR) as process:
-            while True:
+            while code is None:
                 try:
-                    code = process.wait()
-                    break
+                    with suppress(subprocess.TimeoutExpired):
+                        code = process.wait(KEEP_SECONDS)
+                    lost = lost or _lost(lease)
                 except KeyboardInterrupt:  # which it has got, too, and ends as it should
                     interrupted = True
         if interrupted:
             raise KeyboardInterrupt
         if code:
             raise RunbookError(f"{stage.title}: the deployment has ended with exit code {code}")
+        if lost:
+            raise lost
 
     def _command(self) -> list[str]:
         stack = self._target.stack
@@ -142,3 +154,14 @@ class Retreat:
         if pulumi is None:
             raise BadInputError("looking for pulumi: it is not on PATH; install it")
         return [pulumi, "up", "--stack", pulumi_name(stack), *(["--yes"] if self._yes else [])]
+
+
+def _lost(lease: Lease) -> RunbookError | None:
+    """Why the lease is held no longer: a deployment that is under way is not ended by that, the next one not begun."""
+    try:
+        lease.keep()
+    except KubectlError:  # which may be the deployment's doing, and pass
+        return None
+    except RunbookError as error:
+        return error
+    return None

@@ -234,7 +234,7 @@ class Traffic:
         monkeypatch.setattr("runbook.quick.quickly", self._quickly)
         for module in ("shift", "wait", "rollback"):
             monkeypatch.setattr(f"runbook.{module}.time", world)
-        for module in ("shift", "retire"):
+        for module in ("shift", "retire", "retreat"):
             monkeypatch.setattr(f"runbook.{module}.now", world.now)
 
     @property
