@@ -29,6 +29,9 @@ SILENT_SECONDS: Final = 3.0
 AWAY_SECONDS: Final = 30.0
 """An API server that is replaced is back by then; the traffic does not depend on it."""
 
+GATEWAY: Final = "gateway "
+"""How that of which a gateway is the name begins, of all that may be wrong."""
+
 
 class CrossedError(RunbookError):
     """Green is not as good as it has to be: the traffic goes back."""
@@ -127,8 +130,8 @@ class Watch:
         green = self.figures.counts[traffic.GREEN]
         if green.error_rate > ERROR_RATE:
             raise CrossedError(self._too_many_failed(green))
-        if lost := [name for name in self._since if name.startswith("gateway ")]:
-            raise StopError(f"{', '.join(lost)} hears nothing of istiod")
+        if lost := sorted(self._gateways()):
+            raise StopError(f"gateway {', '.join(lost)} hears nothing of istiod")
         return green.requests >= min_requests
 
     def _judge(self, objects: Objects, found: Mapping[str, Statistics | None], at: float) -> None:
@@ -146,9 +149,15 @@ class Watch:
             if self._lasts(name, at, wrong=not is_available(deployment)) >= UNAVAILABLE_SECONDS:
                 raise CrossedError(f"{name} has had no available pod for {UNAVAILABLE_SECONDS:.0f} s")
         lost = gateways.unconnected(found)
+        for name in self._gateways() - found.keys():  # it is gone, and sends nothing any more
+            del self._since[f"{GATEWAY}{name}"]
         for name in found:
-            if self._lasts(f"gateway {name}", at, wrong=name in lost) >= SILENT_SECONDS:
+            if self._lasts(f"{GATEWAY}{name}", at, wrong=name in lost) >= SILENT_SECONDS:
                 raise StopError(f"gateway {name} hears nothing of istiod; see kubectl -n istio-system get pods")
+
+    def _gateways(self) -> set[str]:
+        """Those that have heard nothing of istiod since some time."""
+        return {name.removeprefix(GATEWAY) for name in self._since if name.startswith(GATEWAY)}
 
     def _judge_weight(self, objects: Objects) -> None:
         service = objects.get(f"virtualservice/{traffic.SERVICE}")

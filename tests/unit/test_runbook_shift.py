@@ -495,6 +495,12 @@ def test_a_gateway_that_is_lost_at_the_end_of_a_step_does_not_get_the_next(
     assert "gateway gateway-2 hears nothing of istiod; the traffic goes on at 10 %" in stops(traffic, world)
 
 
+def test_a_gateway_that_is_lost_and_then_deleted_is_forgotten(traffic: Traffic, world: TrafficWorld) -> None:
+    world.at(8, lambda: setattr(world.envoys["gateway-2"], "connected", False))
+    world.at(10, lambda: world.envoys.pop("gateway-2"))
+    assert shifted(traffic, "10")["result"] == "held"
+
+
 def test_a_short_break_of_istiods_is_none(traffic: Traffic, world: TrafficWorld) -> None:
     for start, connected in ((6, False), (8, True), (10, False), (12, True)):
         world.at(start, lambda connected=connected: setattr(world.envoys["gateway-1"], "connected", connected))
