@@ -24,12 +24,13 @@ from runbook.shift import LEASE
 from runbook.stack_config import ROOT
 from runbook.steps import Steps
 from runbook.target import Target, pulumi_name
-from runbook.traffic import BLUE
+from runbook.traffic import BLUE, PATH
 
 MTLS: Final = "blueGreen.mtls"
 PHASE: Final = "phase"
 NEXT_TIME: Final = {MTLS: "strict", STOPPED: "none"}
 """Without a mesh these mean nothing; on the way up to phase 4 green starts, and mTLS is strict once every pod can."""
+MESH_NAMESPACE: Final = "/api/v1/namespaces/istio-system"
 KEEP_SECONDS: Final = 5.0
 """Between two looks at the lease while a deployment runs."""
 STANDARD_ERROR: Final = 2
@@ -87,7 +88,7 @@ class Retreat:
                 self._refuse_if_blue_cannot_serve()
                 for stage in stages:
                     self._go_through(stage, lease)
-        if stages:
+        if stages or self._is_left_permissive():
             with self._steps.step("config", self._told(NEXT_TIME)):
                 self._target.config.set(NEXT_TIME)
         return {"stack": self._target.stack, "seconds": self._steps.seconds, "steps": self._steps.done}
@@ -101,14 +102,25 @@ class Retreat:
                 self._up(stage, lease)
 
     def _stages(self) -> list[Stage]:
-        """What is left. The phase of the config says little: it may be edited, or be the sandbox's of one run."""
+        """What is left. The phase of the config says little: it may be edited, or be the sandbox's of one run.
+
+        Nor does that of the outputs say more than that the last stage was begun.
+        """
         config, outputs = self._target.config, self._target.outputs
         if int(outputs["phase"]) <= Phase.SECRETS:
-            return []
+            return [MESH] if self._is_mesh_left() else []
         now = {key: config.get(key, "") for key in (PHASE, *TRAFFIC.config)}
         if outputs.get("green_weight") == 0 and now == {**TRAFFIC.config, **MESH.config}:
             return [MESH]
         return [*([BLUE_BACK] if config.get(STOPPED, "none") == BLUE else []), TRAFFIC, MESH]
+
+    def _is_mesh_left(self) -> bool:
+        """Whether the cluster has something of the mesh still, as after a deployment that failed half-way."""
+        return any(self._target.kubectl.get(path) for path in (MESH_NAMESPACE, PATH))
+
+    def _is_left_permissive(self) -> bool:
+        """Whether the config is as the first stage left it, since only the end of the retreat puts it back."""
+        return all(self._target.config.get(key, None) == TRAFFIC.config[key] for key in NEXT_TIME)
 
     def _refuse_if_blue_cannot_serve(self) -> None:
         applied = contracted(self._target.kubectl.read([], ["job"]))

@@ -11,7 +11,7 @@ import pytest
 from runbook import retreat
 from runbook.kubectl import KubectlError
 from runbook.stack_config import StackConfig
-from tests.unit.traffic_world import Traffic, TrafficWorld, migration
+from tests.unit.traffic_world import VIRTUAL_SERVICE, Traffic, TrafficWorld, migration
 
 
 @pytest.fixture
@@ -127,8 +127,34 @@ def test_a_phase_that_was_edited_too_soon_is_put_back(traffic: Traffic, deployme
     assert deployments.seen == [FIRST, SECOND]
 
 
-def test_at_phase_3_there_is_nothing_to_do(traffic: Traffic, deployments: Deployments) -> None:
+@pytest.mark.parametrize("left", [VIRTUAL_SERVICE, "namespace/istio-system"])
+def test_a_mesh_that_has_half_gone_is_taken_away_whatever_the_outputs_say(
+    traffic: Traffic, world: TrafficWorld, deployments: Deployments, left: str
+) -> None:
+    deployments.codes = [0, 255]
+    traffic.run("retreat", expect=1)
     traffic.outputs["phase"] = 3
+    del world.objects[VIRTUAL_SERVICE]
+    world.objects[left] = {"kind": "x", "metadata": {}}
+    traffic.run("retreat")
+    assert deployments.seen == [FIRST, SECOND, SECOND]
+    assert (traffic.config()["mtls"], traffic.config()["stopped"]) == ("strict", "none")
+
+
+def test_where_only_the_config_was_not_put_back_that_is_done(
+    traffic: Traffic, world: TrafficWorld, deployments: Deployments
+) -> None:
+    traffic.outputs["phase"] = 3
+    del world.objects[VIRTUAL_SERVICE]
+    traffic.config(mtls="permissive", stopped="green")
+    traffic.run("retreat")
+    assert deployments.commands == []
+    assert (traffic.config()["mtls"], traffic.config()["stopped"]) == ("strict", "none")
+
+
+def test_at_phase_3_there_is_nothing_to_do(traffic: Traffic, world: TrafficWorld, deployments: Deployments) -> None:
+    traffic.outputs["phase"] = 3
+    del world.objects[VIRTUAL_SERVICE]
     assert traffic.run("retreat").stdout == "prod is at phase 3\n"
     assert deployments.commands == []
 

@@ -154,7 +154,7 @@ class TrafficWorld(Kubectl):
         if place.endswith("/pods"):
             assert query == "labelSelector=istio%3Dingress-gateway"
             return {"items": [{"metadata": {"name": name}} for name in self.envoys]}
-        kind = {"virtualservices": "virtualservice", "deployments": "deployment"}[place.split("/")[-2]]
+        kind = place.split("/")[-2].removesuffix("s")
         return copy.deepcopy(self.objects.get(f"{kind}/{place.split('/')[-1]}"))
 
     def text(self, path: str) -> str:
