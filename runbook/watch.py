@@ -23,6 +23,9 @@ SURE_FAILURES: Final = 5
 WINDOW_SECONDS: Final = 10.0
 WINDOW_REQUESTS: Final = 100
 """Fewer than that say little of a percentile; Envoy brings them every five seconds."""
+HANGING_SECONDS: Final = 10.0
+HANGING_REQUESTS: Final = 5
+"""So many requests under way, and no answer for so long: no single slow one, and no lull."""
 UNAVAILABLE_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 3.0
 """istiod ends every connection from time to time, and the next is there within a second."""
@@ -145,6 +148,7 @@ class Watch:
             raise CrossedError(
                 f"green's p95 was {p95:.0f} ms over the last {WINDOW_SECONDS:.0f} s, more than {P95_MS:.0f} ms"
             )
+        self._judge_hanging(found, at)
         for name, deployment in of_colour(objects, traffic.GREEN).items():
             if self._lasts(name, at, wrong=not is_available(deployment)) >= UNAVAILABLE_SECONDS:
                 raise CrossedError(f"{name} has had no available pod for {UNAVAILABLE_SECONDS:.0f} s")
@@ -158,6 +162,14 @@ class Watch:
     def _gateways(self) -> set[str]:
         """Those that have heard nothing of istiod since some time."""
         return {name.removeprefix(GATEWAY) for name in self._since if name.startswith(GATEWAY)}
+
+    def _judge_hanging(self, found: Mapping[str, Statistics | None], at: float) -> None:
+        """Requests that never end have not failed, and took no time yet."""
+        active = sum(counted.active[traffic.GREEN] for counted in found.values() if counted)
+        _, count = self._recent[-1]
+        wrong = active >= HANGING_REQUESTS and not count.requests
+        if self._lasts("hanging", at, wrong=wrong) >= HANGING_SECONDS:
+            raise CrossedError(f"green holds {active:.0f} requests and has answered none for {HANGING_SECONDS:.0f} s")
 
     def _judge_weight(self, objects: Objects) -> None:
         service = objects.get(f"virtualservice/{traffic.SERVICE}")

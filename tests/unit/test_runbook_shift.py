@@ -348,6 +348,30 @@ def test_a_green_deployment_without_pods_is_left_after_5_seconds(traffic: Traffi
     assert 9 <= done["steps"][-1]["seconds"] <= 13
 
 
+def test_green_that_hangs_is_left_after_10_seconds(traffic: Traffic, world: TrafficWorld) -> None:
+    world.at(6, lambda: world.hanging.update(green=3))
+    done = goes_back(traffic, world, "10", hold="1m")
+    assert "at 10 % green holds 6 requests and has answered none for 10 s" in done["told"]
+    assert 14 <= done["steps"][-1]["seconds"] <= 18
+
+
+def test_green_that_holds_a_few_requests_does_not_hang(traffic: Traffic, world: TrafficWorld) -> None:
+    world.at(6, lambda: world.hanging.update(green=2))
+    shift(traffic, "10", "--min-requests", "10", hold="1m")
+
+
+def test_green_that_answers_now_and_then_does_not_hang(traffic: Traffic, world: TrafficWorld) -> None:
+    world.at(6, lambda: world.hanging.update(green=3))
+    for second in (12, 20, 28, 36, 44, 52, 60):
+        world.at(second, lambda: world.envoys["gateway-1"].serve("green", 1))
+    shift(traffic, "10", "--min-requests", "10", hold="1m")
+
+
+def test_blue_may_hang(traffic: Traffic, world: TrafficWorld) -> None:
+    world.at(6, lambda: world.hanging.update(blue=30))
+    shift(traffic, "50", hold="1m")
+
+
 def test_one_that_is_back_within_them_is_not(traffic: Traffic, world: TrafficWorld) -> None:
     for start in (6, 12):
         world.at(start, lambda: world.availability("auth-service-green", 0))

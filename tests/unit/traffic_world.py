@@ -46,6 +46,7 @@ class Envoy:
     def __init__(self) -> None:
         self.counts = {colour: dict.fromkeys(("2", "5"), 0.0) for colour in ("blue", "green")}
         self.buckets = {colour: dict.fromkeys((*BOUNDS, float("inf")), 0.0) for colour in ("blue", "green")}
+        self.active = {"blue": 0.0, "green": 0.0}
         self.connected = True
         self.answers = True
 
@@ -64,6 +65,7 @@ class Envoy:
                 f'envoy_cluster_upstream_rq_xx{{envoy_response_code_class="{code}",{cluster}}} {count}'
                 for code, count in self.counts[colour].items()
             ]
+            lines.append(f"envoy_cluster_upstream_rq_active{{{cluster}}} {self.active[colour]}")
             lines += [
                 f'envoy_cluster_upstream_rq_time_bucket{{{cluster},le="{"+Inf" if b == float("inf") else b}"}} {count}'
                 for b, count in self.buckets[colour].items()
@@ -83,6 +85,8 @@ class TrafficWorld(Kubectl):
         """Requests a second."""
         self.failing = {"blue": 0.0, "green": 0.0}
         """Share of requests that fail."""
+        self.hanging: dict[str, float] = {}
+        """Requests to a colour that never end, for each gateway; it answers nothing then."""
         self.milliseconds = {"blue": 8.0, "green": 8.0}
         self.away = ""
         """What the API server's absence looks like."""
@@ -142,6 +146,9 @@ class TrafficWorld(Kubectl):
         share = {"blue": 1 - self.weight / 100, "green": self.weight / 100}
         for colour, part in share.items():
             for envoy in self.envoys.values():
+                envoy.active[colour] = self.hanging.get(colour, 0.0)
+                if colour in self.hanging:
+                    continue
                 requests = self.rate * seconds * part / len(self.envoys)
                 failed = requests * self.failing[colour]
                 envoy.serve(colour, requests, failed=failed, milliseconds=self.milliseconds[colour])
