@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import click
 
+from components.shared.mesh import SYSTEM_NAMESPACE
 from infra.phases import Phase
 from runbook.errors import BadInputError, RunbookError, leaving
 from runbook.kubectl import KubectlError
@@ -30,7 +31,7 @@ MTLS: Final = "blueGreen.mtls"
 PHASE: Final = "phase"
 NEXT_TIME: Final = {MTLS: "strict", STOPPED: "none"}
 """Without a mesh these mean nothing; on the way up to phase 4 green starts, and mTLS is strict once every pod can."""
-MESH_NAMESPACE: Final = "/api/v1/namespaces/istio-system"
+MESH_NAMESPACE: Final = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}"
 KEEP_SECONDS: Final = 5.0
 """Between two looks at the lease while a deployment runs."""
 STANDARD_ERROR: Final = 2
