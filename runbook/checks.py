@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -11,14 +11,13 @@ from runbook import gateways, traffic
 from runbook.errors import RunbookError
 from runbook.kubectl import Manifest, Objects
 from runbook.lease import Lease
+from runbook.migrations import condition, migrations
 from runbook.rollback import WEIGHT, write
 from runbook.statistics import Statistics
 from runbook.steps import Steps
 from runbook.target import Target
 from runbook.wait import wait
 
-MIGRATIONS: Final = {kind: f"migrations-{kind}" for kind in ("expand", "contract")}
-"""The app of the Jobs that change the database's schema, by kind: contracting takes away what blue needs."""
 BACKUP: Final = "postgres-backup"
 DUMP: Final = f"{BACKUP}-before-shift"
 FRESH: Final = timedelta(hours=1)
@@ -82,21 +81,6 @@ def of_colour(objects: Objects, colour: str) -> dict[str, Manifest]:
         for found in objects.values()
         if found["kind"] == "Deployment"
         and (found["spec"]["template"]["metadata"].get("labels") or {}).get("version") == colour
-    }
-
-
-def condition(found: Manifest, type: str) -> bool:
-    """Whether a Job has got somewhere, such as Complete."""
-    conditions: list[dict[str, Any]] = (found.get("status") or {}).get("conditions") or []
-    return any(c.get("type") == type and c.get("status") == "True" for c in conditions)
-
-
-def migrations(objects: Objects, kind: str) -> dict[str, Manifest]:
-    """The Jobs that migrate the database, by name."""
-    return {
-        found["metadata"]["name"]: found
-        for found in objects.values()
-        if found["kind"] == "Job" and (found["metadata"].get("labels") or {}).get("app") == MIGRATIONS[kind]
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.shared.manifests import NAMESPACE
+from components.shared.mesh import GATEWAY_SELECTOR, STATISTICS_PORT
 from infra.naming import PROJECT
 from runbook.errors import RunbookError
 from runbook.kubectl import KubectlError
@@ -14,9 +15,7 @@ from runbook.statistics import Statistics, parse
 from runbook.target import Place
 
 PODS: Final = f"/api/v1/namespaces/{NAMESPACE}/pods"
-LABELS: Final = "istio=ingress-gateway"
-PORT: Final = 15090
-"""Where Istio's Envoys show their statistics."""
+LABELS: Final = f"istio={GATEWAY_SELECTOR['istio']}"
 STATISTICS: Final = "/stats/prometheus"
 SECONDS: Final = 2.0
 NO_PROXY: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -44,7 +43,7 @@ def _in_cluster(place: Place) -> Iterator[tuple[str, str | None]]:
         if pod["metadata"].get("deletionTimestamp"):
             continue
         try:
-            yield name, place.kubectl.text(f"{PODS}/{name}:{PORT}/proxy{STATISTICS}")
+            yield name, place.kubectl.text(f"{PODS}/{name}:{STATISTICS_PORT}/proxy{STATISTICS}")
         except KubectlError:
             yield name, None
 

@@ -8,26 +8,32 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 
+from components.shared.mesh import SYSTEM_NAMESPACE
 from infra.phases import Phase
-from runbook.checks import condition, migrations
 from runbook.errors import BadInputError, RunbookError, leaving
-from runbook.lease import Lease
+from runbook.kubectl import KubectlError
+from runbook.lease import Lease, now
+from runbook.migrations import contracted
 from runbook.rollback import STOPPED, WEIGHT
 from runbook.shift import LEASE
 from runbook.stack_config import ROOT
 from runbook.steps import Steps
 from runbook.target import Target, pulumi_name
-from runbook.traffic import BLUE
+from runbook.traffic import BLUE, PATH
 
 MTLS: Final = "blueGreen.mtls"
 PHASE: Final = "phase"
 NEXT_TIME: Final = {MTLS: "strict", STOPPED: "none"}
 """Without a mesh these mean nothing; on the way up to phase 4 green starts, and mTLS is strict once every pod can."""
+MESH_NAMESPACE: Final = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}"
+KEEP_SECONDS: Final = 5.0
+"""Between two looks at the lease while a deployment runs."""
 STANDARD_ERROR: Final = 2
 """A deployment's own words are no result of this command."""
 
@@ -78,32 +84,47 @@ class Retreat:
         """
         stages = self._stages()
         if stages:
-            with Lease(self._target.kubectl, LEASE, f"beginning the retreat of {self._target.stack}"):
+            what = f"beginning the retreat of {self._target.stack}"
+            with Lease(self._target.kubectl, LEASE, what, now) as lease:
                 self._refuse_if_blue_cannot_serve()
-        for stage in stages:
-            with leaving(f"{stage.after}; run {self._target.command('retreat')} again"):
-                with self._steps.step(f"{stage.name}-config", self._told(stage.config)):
-                    self._target.config.set(self._changes(stage.config))
-                with self._steps.step(stage.name, stage.title):
-                    self._up(stage)
-        if stages:
+                for stage in stages:
+                    self._go_through(stage, lease)
+        if stages or self._is_left_permissive():
             with self._steps.step("config", self._told(NEXT_TIME)):
                 self._target.config.set(NEXT_TIME)
         return {"stack": self._target.stack, "seconds": self._steps.seconds, "steps": self._steps.done}
 
+    def _go_through(self, stage: Stage, lease: Lease) -> None:
+        with leaving(f"{stage.after}; run {self._target.command('retreat')} again"):
+            lease.keep()
+            with self._steps.step(f"{stage.name}-config", self._told(stage.config)):
+                self._target.config.set(self._changes(stage.config))
+            with self._steps.step(stage.name, stage.title):
+                self._up(stage, lease)
+
     def _stages(self) -> list[Stage]:
-        """What is left. The phase of the config says little: it may be edited, or be the sandbox's of one run."""
+        """What is left. The phase of the config says little: it may be edited, or be the sandbox's of one run.
+
+        Nor does that of the outputs say more than that the last stage was begun.
+        """
         config, outputs = self._target.config, self._target.outputs
         if int(outputs["phase"]) <= Phase.SECRETS:
-            return []
+            return [MESH] if self._is_mesh_left() else []
         now = {key: config.get(key, "") for key in (PHASE, *TRAFFIC.config)}
         if outputs.get("green_weight") == 0 and now == {**TRAFFIC.config, **MESH.config}:
             return [MESH]
         return [*([BLUE_BACK] if config.get(STOPPED, "none") == BLUE else []), TRAFFIC, MESH]
 
+    def _is_mesh_left(self) -> bool:
+        """Whether the cluster has something of the mesh still, as after a deployment that failed half-way."""
+        return any(self._target.kubectl.get(path) for path in (MESH_NAMESPACE, PATH))
+
+    def _is_left_permissive(self) -> bool:
+        """Whether the config is as the first stage left it, since only the end of the retreat puts it back."""
+        return all(self._target.config.get(key, None) == TRAFFIC.config[key] for key in NEXT_TIME)
+
     def _refuse_if_blue_cannot_serve(self) -> None:
-        jobs = migrations(self._target.kubectl.read([], ["job"]), "contract")
-        applied = sorted(name for name, job in jobs.items() if not condition(job, "Failed"))
+        applied = contracted(self._target.kubectl.read([], ["job"]))
         if applied and not self._force:
             raise RunbookError(
                 f"retreating with {self._target.stack}: the contract migrations {', '.join(applied)} have been "
@@ -118,21 +139,24 @@ class Retreat:
     def _told(self, config: Mapping[str, object]) -> str:
         return f"{', '.join(f'{key} {value}' for key, value in config.items())} in {self._target.config.name}"
 
-    def _up(self, stage: Stage) -> None:
+    def _up(self, stage: Stage, lease: Lease) -> None:
         command = self._command()
         click.echo(f"{'':18}{shlex.join(command)}", err=True)
-        interrupted = False
+        code, interrupted, lost = None, False, None
         with subprocess.Popen(command, cwd=ROOT, stdout=STANDARD_ERROR) as process:
-            while True:
+            while code is None:
                 try:
-                    code = process.wait()
-                    break
+                    with suppress(subprocess.TimeoutExpired):
+                        code = process.wait(KEEP_SECONDS)
+                    lost = lost or _lost(lease)
                 except KeyboardInterrupt:  # which it has got, too, and ends as it should
                     interrupted = True
         if interrupted:
             raise KeyboardInterrupt
         if code:
             raise RunbookError(f"{stage.title}: the deployment has ended with exit code {code}")
+        if lost:
+            raise lost
 
     def _command(self) -> list[str]:
         stack = self._target.stack
@@ -143,3 +167,14 @@ class Retreat:
         if pulumi is None:
             raise BadInputError("looking for pulumi: it is not on PATH; install it")
         return [pulumi, "up", "--stack", pulumi_name(stack), *(["--yes"] if self._yes else [])]
+
+
+def _lost(lease: Lease) -> RunbookError | None:
+    """Why the lease is held no longer: a deployment that is under way is not ended by that, the next one not begun."""
+    try:
+        lease.keep()
+    except KubectlError:  # which may be the deployment's doing, and pass
+        return None
+    except RunbookError as error:
+        return error
+    return None

@@ -11,7 +11,7 @@ from runbook.errors import BadInputError, RunbookError, StoppedError
 from runbook.kubectl import KubectlError
 from runbook.lease import Lease, now
 from runbook.progress import Progress
-from runbook.rollback import WEIGHT, RolledBack, as_json, roll_back, write
+from runbook.rollback import WEIGHT, NoWayBackError, RolledBack, as_json, roll_back, write
 from runbook.steps import Steps
 from runbook.target import Target
 from runbook.watch import CrossedError, Meter, Watch
@@ -135,21 +135,28 @@ class Shift:
         figures = self._done[-1].figures
         told = f"shifting {self._target.stack}: at {figures.weight} % {error}"
         try:
-            self._back = roll_back(self._target, self._steps)
+            self._back = roll_back(self._target, self._steps, waits=False)
+        except NoWayBackError as refused:
+            return RunbookError(f"{told}; not going back: {refused}; {self._stays()}")
         except RunbookError as failed:
-            return RunbookError(f"{told}; going back has failed: {failed}; {self._stays()}")
+            return type(failed)(f"{told}; going back has failed: {failed}; {self._stays(goes_back=True)}")
+        except KeyboardInterrupt:  # after the patch
+            return StoppedError(f"{told}; interrupted while going back; {self._stays(goes_back=True)}")
         figures.result, self._weight = "went back", 0
         left = f"; {'; '.join(self._back.trouble)}" if self._back.trouble else ""
         return RunbookError(f"{told}; all traffic is on blue again{left}")
 
-    def _stays(self) -> str:
-        """Where the traffic is, with the config brought in line as far as that can be done."""
+    def _stays(self, *, goes_back: bool = False) -> str:
+        """Where the traffic is, with the config brought in line as far as that can be done.
+
+        On the way back the config may be ahead of the mesh, and stays there.
+        """
         command = self._target.command
         with suppress(RunbookError):
             found = traffic.read(self._target.kubectl)
             if found.weight is not None and found.is_noted:
                 self._weight = found.weight
-                if self._target.config.get(WEIGHT, 0) != found.weight:
+                if self._target.config.get(WEIGHT, 0) != found.weight and not (goes_back and found.weight):
                     write(self._target, found.weight)
         return (
             f"the traffic goes on at {self._weight} % green; go on with {command('shift')} --to ..., or back with "

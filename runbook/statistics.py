@@ -13,8 +13,10 @@ REQUESTS: Final = ("envoy_cluster_upstream_rq_xx", "envoy_cluster_upstream_rq")
 CLASSES: Final = ("envoy_response_code_class", "response_code_class")
 """The label that has the class of the status code: `5`, or `5xx` as Istio has it."""
 LATENCY: Final = "envoy_cluster_upstream_rq_time_bucket"
+ACTIVE: Final = "envoy_cluster_upstream_rq_active"
+"""Requests that are under way: those that never end are counted nowhere else."""
 CONNECTED: Final = "envoy_control_plane_connected_state"
-WANTED: Final = (*(f"{name}{{" for name in (*REQUESTS, LATENCY)), CONNECTED)
+WANTED: Final = (*(f"{name}{{" for name in (*REQUESTS, LATENCY, ACTIVE)), CONNECTED)
 FAILED: Final = "5"
 """The class of status codes that counts as an error, Envoy's own 503 for want of a healthy pod included."""
 
@@ -80,6 +82,8 @@ class Statistics:
     colours: Mapping[str, Count]
     connected: bool
     """Whether it hears of istiod; if not, it goes on with what it has heard last."""
+    active: Mapping[str, float]
+    """Requests that are under way to each colour."""
 
 
 def parse(text: str) -> Statistics:
@@ -87,15 +91,20 @@ def parse(text: str) -> Statistics:
     from prometheus_client.parser import text_string_to_metric_families  # takes a tenth of a second
 
     counts = nothing()
+    active: dict[str, float] = dict.fromkeys(COLOURS, 0.0)
     connected = False
     wanted = "".join(f"{line}\n" for line in _lines(text))
     for family in text_string_to_metric_families(wanted):
         for sample in family.samples:
             if sample.name == CONNECTED:
                 connected = sample.value > 0
-            elif colour := _colour(sample.labels):
+            elif not (colour := _colour(sample.labels)):
+                continue
+            elif sample.name == ACTIVE:
+                active[colour] += sample.value
+            else:
                 counts[colour] += _count(sample.name, sample.labels, sample.value)
-    return Statistics(colours=counts, connected=connected)
+    return Statistics(colours=counts, connected=connected, active=active)
 
 
 def _lines(text: str) -> Iterator[str]:

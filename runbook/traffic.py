@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from components.shared.manifests import NAMESPACE
+from components.shared.mesh import WEIGHT_ANNOTATION as ANNOTATION
 from runbook.errors import RunbookError
 from runbook.kubectl import Kubectl, KubectlError, Manifest
 
@@ -18,7 +19,6 @@ SERVICE: Final = "api-gateway"
 HOST: Final = f"{SERVICE}.{NAMESPACE}.svc.cluster.local"
 PATH: Final = f"/apis/networking.istio.io/v1/namespaces/{NAMESPACE}/virtualservices/{SERVICE}"
 ROUTE: Final = "weighted"
-ANNOTATION: Final = "pyairtable.io/green-weight"
 MANAGER: Final = "runbook"
 """Whose changes these are, in `managedFields`."""
 DEPLOYER: Final = "pulumi"

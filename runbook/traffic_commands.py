@@ -83,7 +83,7 @@ def shift(
     help="Of the stack's cluster; else the current context if it is of that cluster, else pulumi is asked, which takes "
     "seconds.",
 )
-@click.option("--force", is_flag=True, help="Even where blue has no pod that could serve.")
+@click.option("--force", is_flag=True, help="Even where blue has no pod that could serve, or does not know the schema.")
 @json_option("before, weight, patched_at, gateways, unconfirmed, config, trouble")
 @stack_options
 def rollback(

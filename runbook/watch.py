@@ -23,11 +23,17 @@ SURE_FAILURES: Final = 5
 WINDOW_SECONDS: Final = 10.0
 WINDOW_REQUESTS: Final = 100
 """Fewer than that say little of a percentile; Envoy brings them every five seconds."""
+HANGING_SECONDS: Final = 10.0
+HANGING_REQUESTS: Final = 5
+"""So many requests under way, and no answer for so long: no single slow one, and no lull."""
 UNAVAILABLE_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 3.0
 """istiod ends every connection from time to time, and the next is there within a second."""
 AWAY_SECONDS: Final = 30.0
 """An API server that is replaced is back by then; the traffic does not depend on it."""
+
+GATEWAY: Final = "gateway "
+"""How that of which a gateway is the name begins, of all that may be wrong."""
 
 
 class CrossedError(RunbookError):
@@ -127,8 +133,8 @@ class Watch:
         green = self.figures.counts[traffic.GREEN]
         if green.error_rate > ERROR_RATE:
             raise CrossedError(self._too_many_failed(green))
-        if lost := [name for name in self._since if name.startswith("gateway ")]:
-            raise StopError(f"{', '.join(lost)} hears nothing of istiod")
+        if lost := sorted(self._gateways()):
+            raise StopError(f"gateway {', '.join(lost)} hears nothing of istiod")
         return green.requests >= min_requests
 
     def _judge(self, objects: Objects, found: Mapping[str, Statistics | None], at: float) -> None:
@@ -142,13 +148,28 @@ class Watch:
             raise CrossedError(
                 f"green's p95 was {p95:.0f} ms over the last {WINDOW_SECONDS:.0f} s, more than {P95_MS:.0f} ms"
             )
+        self._judge_hanging(found, at)
         for name, deployment in of_colour(objects, traffic.GREEN).items():
             if self._lasts(name, at, wrong=not is_available(deployment)) >= UNAVAILABLE_SECONDS:
                 raise CrossedError(f"{name} has had no available pod for {UNAVAILABLE_SECONDS:.0f} s")
         lost = gateways.unconnected(found)
+        for name in self._gateways() - found.keys():  # it is gone, and sends nothing any more
+            del self._since[f"{GATEWAY}{name}"]
         for name in found:
-            if self._lasts(f"gateway {name}", at, wrong=name in lost) >= SILENT_SECONDS:
+            if self._lasts(f"{GATEWAY}{name}", at, wrong=name in lost) >= SILENT_SECONDS:
                 raise StopError(f"gateway {name} hears nothing of istiod; see kubectl -n istio-system get pods")
+
+    def _gateways(self) -> set[str]:
+        """Those that have heard nothing of istiod since some time."""
+        return {name.removeprefix(GATEWAY) for name in self._since if name.startswith(GATEWAY)}
+
+    def _judge_hanging(self, found: Mapping[str, Statistics | None], at: float) -> None:
+        """Requests that never end have not failed, and took no time yet."""
+        active = sum(counted.active[traffic.GREEN] for counted in found.values() if counted)
+        _, count = self._recent[-1]
+        wrong = active >= HANGING_REQUESTS and not count.requests
+        if self._lasts("hanging", at, wrong=wrong) >= HANGING_SECONDS:
+            raise CrossedError(f"green holds {active:.0f} requests and has answered none for {HANGING_SECONDS:.0f} s")
 
     def _judge_weight(self, objects: Objects) -> None:
         service = objects.get(f"virtualservice/{traffic.SERVICE}")

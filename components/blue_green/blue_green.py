@@ -12,9 +12,9 @@ from components.blue_green.istio import istio_object
 from components.blue_green.release_guard import once_available
 from components.blue_green.routing import from_colour, rule, to
 from components.shared.deployments import RunningDeployment
+from components.shared.mesh import WEIGHT_ANNOTATION
 from components.shared.stores import host
 
-WEIGHT_ANNOTATION = "pyairtable.io/green-weight"
 CANARY = {"headers": {"canary": {"exact": "true"}}}
 WHOLE = 100
 

@@ -9,15 +9,13 @@ import pulumi_kubernetes as kubernetes
 
 from components.blue_green.istio import (
     REVISION,
-    STATISTICS_PORT,
     istio_object,
     proxies,
     release,
 )
 from components.shared.manifests import NAMESPACE, metadata, network_policy_spec, pods, tcp
+from components.shared.mesh import GATEWAY, GATEWAY_SELECTOR, STATISTICS_PORT
 
-GATEWAY: Final = "ingress-gateway"
-GATEWAY_SELECTOR: Final = {"app": GATEWAY, "istio": GATEWAY}
 SERVICE_PORT: Final = 80
 GATEWAY_PORT: Final = 8080
 """Above 1023, since the proxy is not root."""

@@ -7,6 +7,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.shared.manifests import NAMESPACE, POD_IDENTITY_AGENT, metadata
+from components.shared.mesh import SYSTEM_NAMESPACE
 from components.shared.stores import POSTGRES_PORT, REDIS_PORT
 
 ISTIO_VERSION: Final = "1.31.1"
@@ -15,10 +16,8 @@ REVISION: Final = "1-31-1"
 REPOSITORY: Final = "https://istio-release.storage.googleapis.com/charts"
 IMAGES: Final = {"hub": "registry.istio.io/release", "tag": ISTIO_VERSION}
 """Istio's own registry: Docker Hub limits how often nodes pull."""
-SYSTEM_NAMESPACE: Final = "istio-system"
 CNI_NAMESPACE: Final = "istio-cni"
 DISCOVERY_PORT: Final = 15012
-STATISTICS_PORT: Final = 15090
 
 PROXY_CPU_MILLIS: Final = 10
 PROXY_MEMORY_MIB: Final = 40

@@ -1,6 +1,7 @@
 """Retreat: from phase 4 to 3 in deployments of which each can fail."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +11,7 @@ import pytest
 from runbook import retreat
 from runbook.kubectl import KubectlError
 from runbook.stack_config import StackConfig
-from tests.unit.traffic_world import Traffic, TrafficWorld, migration
+from tests.unit.traffic_world import VIRTUAL_SERVICE, Traffic, TrafficWorld, migration
 
 
 @pytest.fixture
@@ -27,6 +28,8 @@ class Deployments:
         self.seen: list[tuple[Any, ...]] = []
         self.codes: list[int] = []
         self.interrupts = 0
+        self.seconds = 0.0
+        """How long each takes."""
         monkeypatch.setattr(retreat.subprocess, "Popen", self._popen)
         monkeypatch.setattr(retreat.shutil, "which", lambda _: "/usr/bin/pulumi")
         monkeypatch.delenv("PULUMI_ORGANIZATION", raising=False)
@@ -35,6 +38,7 @@ class Deployments:
         config = self.traffic.target.config
         keys = ("phase", "blueGreen.greenWeight", "blueGreen.mtls", "blueGreen.stopped")
         self.commands.append(command)
+        self.ends = self.traffic.world.seconds + self.seconds
         self.seen.append(tuple(config.get(key, None) for key in keys))
         return self
 
@@ -44,7 +48,11 @@ class Deployments:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def wait(self) -> int:
+    def wait(self, timeout: float) -> int:
+        world = self.traffic.world
+        if world.seconds < self.ends:
+            world.sleep(timeout)
+            raise subprocess.TimeoutExpired(self.commands[-1], timeout)
         if self.interrupts:
             self.interrupts -= 1
             raise KeyboardInterrupt
@@ -119,8 +127,34 @@ def test_a_phase_that_was_edited_too_soon_is_put_back(traffic: Traffic, deployme
     assert deployments.seen == [FIRST, SECOND]
 
 
-def test_at_phase_3_there_is_nothing_to_do(traffic: Traffic, deployments: Deployments) -> None:
+@pytest.mark.parametrize("left", [VIRTUAL_SERVICE, "namespace/istio-system"])
+def test_a_mesh_that_has_half_gone_is_taken_away_whatever_the_outputs_say(
+    traffic: Traffic, world: TrafficWorld, deployments: Deployments, left: str
+) -> None:
+    deployments.codes = [0, 255]
+    traffic.run("retreat", expect=1)
     traffic.outputs["phase"] = 3
+    del world.objects[VIRTUAL_SERVICE]
+    world.objects[left] = {"kind": "x", "metadata": {}}
+    traffic.run("retreat")
+    assert deployments.seen == [FIRST, SECOND, SECOND]
+    assert (traffic.config()["mtls"], traffic.config()["stopped"]) == ("strict", "none")
+
+
+def test_where_only_the_config_was_not_put_back_that_is_done(
+    traffic: Traffic, world: TrafficWorld, deployments: Deployments
+) -> None:
+    traffic.outputs["phase"] = 3
+    del world.objects[VIRTUAL_SERVICE]
+    traffic.config(mtls="permissive", stopped="green")
+    traffic.run("retreat")
+    assert deployments.commands == []
+    assert (traffic.config()["mtls"], traffic.config()["stopped"]) == ("strict", "none")
+
+
+def test_at_phase_3_there_is_nothing_to_do(traffic: Traffic, world: TrafficWorld, deployments: Deployments) -> None:
+    traffic.outputs["phase"] = 3
+    del world.objects[VIRTUAL_SERVICE]
     assert traffic.run("retreat").stdout == "prod is at phase 3\n"
     assert deployments.commands == []
 
@@ -146,6 +180,39 @@ def test_a_shift_that_is_under_way_bars_it(traffic: Traffic, world: TrafficWorld
     world.refuses["create"] = KubectlError("asking the cluster: leases is forbidden", "Forbidden")
     assert "leases is forbidden" in traffic.run("retreat", expect=1).stderr
     assert deployments.commands == []
+
+
+def test_its_lease_is_kept_until_the_last_deployment_has_ended(
+    traffic: Traffic, world: TrafficWorld, deployments: Deployments
+) -> None:
+    deployments.seconds = 300
+    held: list[bool] = []
+    for seconds in (10, 150, 290, 450, 590):
+        world.at(seconds, lambda: held.append("lease/runbook-shift" in world.objects))
+    traffic.run("retreat")
+    assert held == [True] * 5
+    assert 24 <= world.asked.count("replace runbook-shift") <= 30
+    assert "lease/runbook-shift" not in world.objects
+
+
+def test_one_that_has_lost_its_lease_begins_no_other_deployment(
+    traffic: Traffic, world: TrafficWorld, deployments: Deployments
+) -> None:
+    deployments.seconds = 300
+    world.at(100, lambda: world.refuses.update(replace=KubectlError("x", "Conflict")))
+    told = traffic.run("retreat", expect=1).stderr
+    assert "another command has taken over, since this one stood still; the mesh is there, blue runs" in told
+    assert (deployments.seen, world.seconds) == ([FIRST], 300)
+
+
+def test_an_api_server_that_is_away_during_a_deployment_stops_nothing(
+    traffic: Traffic, world: TrafficWorld, deployments: Deployments
+) -> None:
+    deployments.seconds = 300
+    world.at(100, lambda: setattr(world, "away", "connection refused"))
+    world.at(140, lambda: setattr(world, "away", ""))
+    traffic.run("retreat")
+    assert deployments.seen == [FIRST, SECOND]
 
 
 def test_ctrl_c_is_the_deployments_to_end_by(traffic: Traffic, deployments: Deployments) -> None:

@@ -15,8 +15,9 @@ from runbook.kubectl import Kubectl, KubectlError
 from runbook.quick import quickly
 from runbook.stack_config import StackConfig
 from runbook.target import Place
+from runbook.traffic import PATH as VIRTUAL_SERVICE_PATH
 from sandbox.state import State
-from tests.unit.traffic_world import VIRTUAL_SERVICE, Traffic, TrafficWorld
+from tests.unit.traffic_world import NO_ISTIOD, VIRTUAL_SERVICE, Traffic, TrafficWorld, migration
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_all_traffic_goes_to_blue_in_mesh_annotation_and_file(traffic: Traffic, 
 def test_the_patch_is_one_of_the_first_calls_and_the_only_one(traffic: Traffic, world: TrafficWorld) -> None:
     traffic.run("rollback")
     verbs = [asked.partition(" ")[0] for asked in world.asked]
-    assert verbs[:3] == ["get", "get", "patch"]
+    assert verbs[:3] == ["read", "get", "patch"]
     assert verbs.count("patch") == 1
 
 
@@ -154,9 +155,42 @@ def test_a_blue_that_cannot_be_seen_is_no_obstacle(traffic: Traffic, world: Traf
     if blue == "unknown":
         del world.objects["deployment/api-gateway"]
     else:
-        world.refuses["get"] = KubectlError("asking the cluster: deployments is forbidden")
+        world.availability("api-gateway", 0)
+        world.forbidden = {"deployment"}
     traffic.run("rollback")
     assert world.weight == 0
+
+
+def test_a_blue_that_does_not_know_the_schema_gets_no_traffic(traffic: Traffic, world: TrafficWorld) -> None:
+    world.objects["job/drop-names"] = migration("drop-names", "contract")
+    told = traffic.run("rollback", expect=1).stderr
+    assert "the contract migrations drop-names have been applied, and blue does not know that schema; mend" in told
+    assert (world.weight, traffic.config()["greenWeight"]) == (50, 50)
+
+
+def test_unless_that_is_forced(traffic: Traffic, world: TrafficWorld) -> None:
+    world.objects["job/drop-names"] = migration("drop-names", "contract")
+    traffic.run("rollback", "--force")
+    assert world.weight == 0
+
+
+def test_a_contract_migration_that_failed_is_no_obstacle(traffic: Traffic, world: TrafficWorld) -> None:
+    world.objects["job/drop-names"] = migration("drop-names", "contract", "Failed")
+    traffic.run("rollback")
+    assert world.weight == 0
+
+
+def test_who_may_not_see_blue_is_held_up_by_a_contract_migration_all_the_same(
+    traffic: Traffic, world: TrafficWorld
+) -> None:
+    world.objects["job/drop-names"] = migration("drop-names", "contract")
+    world.forbidden = {"deployment"}
+    assert "the contract migrations drop-names" in traffic.run("rollback", expect=1).stderr
+
+
+def test_without_a_virtual_service_there_is_nothing_to_roll_back(traffic: Traffic, world: TrafficWorld) -> None:
+    del world.objects[VIRTUAL_SERVICE]
+    assert "looking for the VirtualService api-gateway: there is none" in traffic.run("rollback", expect=1).stderr
 
 
 def test_who_changes_it_at_the_same_moment_does_not_win(traffic: Traffic, world: TrafficWorld) -> None:
@@ -180,6 +214,72 @@ def test_a_patch_that_the_cluster_refuses_changes_nothing(traffic: Traffic, worl
     world.refuses["patch"] = KubectlError("asking the cluster: virtualservices is forbidden", "Forbidden")
     assert "virtualservices is forbidden" in traffic.run("rollback", expect=1).stderr
     assert traffic.config()["greenWeight"] == 50
+
+
+# A patch that the cluster does not take yet
+
+
+def test_without_istiods_webhook_it_is_tried_until_istiod_is_back(traffic: Traffic, world: TrafficWorld) -> None:
+    world.refuses_until["patch"] = (120, NO_ISTIOD)
+    world.at(1, lambda: seen.append((world.weight, traffic.config()["greenWeight"])))
+    seen: list[tuple[int, int]] = []
+    told = traffic.run("rollback").stderr
+    assert (world.weight, world.seconds) == (0, 120)
+    assert world.asked.count(f"patch {VIRTUAL_SERVICE_PATH}") == 241
+    assert seen == [(50, 0)]
+    assert "tried for 115 s, the gateways go on as before until it is taken: asking the cluster: Internal error" in told
+
+
+def test_a_moment_of_the_api_servers_after_a_long_wait_for_istiod_is_waited_for_too(
+    traffic: Traffic, world: TrafficWorld
+) -> None:
+    world.refuses_until["patch"] = (60, NO_ISTIOD)
+    world.at(50, lambda: setattr(world, "away", "connection refused"))
+    world.at(70, lambda: setattr(world, "away", ""))
+    traffic.run("rollback")
+    assert (world.weight, world.seconds) == (0, 70)
+
+
+def test_ctrl_c_while_it_is_tried_says_how_things_are(traffic: Traffic, world: TrafficWorld) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    world.refuses_until["patch"] = (120, NO_ISTIOD)
+    world.at(40, interrupt)
+    told = traffic.run("rollback", expect=130).stderr.splitlines()[-1]
+    assert told == (
+        "error: interrupted while rolling back; Pulumi.prod.yaml says greenWeight 0 already, the mesh has taken "
+        "nothing, and the gateways go on as before; runbook rollback --stack prod again"
+    )
+    assert (world.weight, traffic.config()["greenWeight"]) == (50, 0)
+
+
+def test_an_api_server_that_is_away_for_a_moment_only_takes_time(traffic: Traffic, world: TrafficWorld) -> None:
+    world.away = "connection refused"
+    world.at(29, lambda: setattr(world, "away", ""))
+    traffic.run("rollback")
+    assert (world.weight, world.seconds) == (0, 29)
+
+
+def test_one_that_stays_away_is_told_with_what_is_in_step(traffic: Traffic, world: TrafficWorld) -> None:
+    world.away = "connection refused"
+    told = traffic.run("rollback", expect=1).stderr.splitlines()[-1]
+    assert told == (
+        "error: asking the cluster: connection refused; tried for 30 s; Pulumi.prod.yaml says greenWeight 0 already, "
+        "the mesh has taken nothing, and the gateways go on as before; runbook rollback --stack prod again"
+    )
+    assert (world.weight, traffic.config()["greenWeight"]) == (50, 0)
+
+
+def test_a_file_that_cannot_be_written_meanwhile_is_told_too(
+    traffic: Traffic, world: TrafficWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RunbookError("writing Pulumi.prod.yaml: No space left on device")
+
+    monkeypatch.setattr(StackConfig, "set", fails)
+    world.away = "connection refused"
+    assert "; Pulumi.prod.yaml is as it was, the mesh has taken" in traffic.run("rollback", expect=1).stderr
 
 
 def test_a_route_that_is_not_the_programs_is_left_alone(traffic: Traffic, world: TrafficWorld) -> None:

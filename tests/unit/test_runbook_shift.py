@@ -13,7 +13,7 @@ from runbook.kubectl import KubectlError
 from runbook.progress import Progress
 from runbook.stack_config import StackConfig
 from runbook.watch import Figures
-from tests.unit.traffic_world import CRONJOB, VIRTUAL_SERVICE, Envoy, Traffic, TrafficWorld, migration
+from tests.unit.traffic_world import CRONJOB, NO_ISTIOD, VIRTUAL_SERVICE, Envoy, Traffic, TrafficWorld, migration
 
 LEASE = "lease/runbook-shift"
 
@@ -348,6 +348,30 @@ def test_a_green_deployment_without_pods_is_left_after_5_seconds(traffic: Traffi
     assert 9 <= done["steps"][-1]["seconds"] <= 13
 
 
+def test_green_that_hangs_is_left_after_10_seconds(traffic: Traffic, world: TrafficWorld) -> None:
+    world.at(6, lambda: world.hanging.update(green=3))
+    done = goes_back(traffic, world, "10", hold="1m")
+    assert "at 10 % green holds 6 requests and has answered none for 10 s" in done["told"]
+    assert 14 <= done["steps"][-1]["seconds"] <= 18
+
+
+def test_green_that_holds_a_few_requests_does_not_hang(traffic: Traffic, world: TrafficWorld) -> None:
+    world.at(6, lambda: world.hanging.update(green=2))
+    shift(traffic, "10", "--min-requests", "10", hold="1m")
+
+
+def test_green_that_answers_now_and_then_does_not_hang(traffic: Traffic, world: TrafficWorld) -> None:
+    world.at(6, lambda: world.hanging.update(green=3))
+    for second in (12, 20, 28, 36, 44, 52, 60):
+        world.at(second, lambda: world.envoys["gateway-1"].serve("green", 1))
+    shift(traffic, "10", "--min-requests", "10", hold="1m")
+
+
+def test_blue_may_hang(traffic: Traffic, world: TrafficWorld) -> None:
+    world.at(6, lambda: world.hanging.update(blue=30))
+    shift(traffic, "50", hold="1m")
+
+
 def test_one_that_is_back_within_them_is_not(traffic: Traffic, world: TrafficWorld) -> None:
     for start in (6, 12):
         world.at(start, lambda: world.availability("auth-service-green", 0))
@@ -355,15 +379,69 @@ def test_one_that_is_back_within_them_is_not(traffic: Traffic, world: TrafficWor
     shift(traffic, "10")
 
 
-def test_going_back_that_fails_is_told(traffic: Traffic, world: TrafficWorld) -> None:
+def green_fails(world: TrafficWorld, error: KubectlError, *, until: float) -> None:
     def breaks() -> None:
         world.failing["green"] = 1.0
-        world.refuses["patch"] = KubectlError("asking the cluster: no leader")
+        world.refuses_until["patch"] = (until, error)
 
     world.at(5, breaks)
+
+
+@pytest.mark.parametrize("error", [KubectlError("asking the cluster: no leader"), NO_ISTIOD])
+def test_going_back_is_tried_until_the_cluster_takes_it(
+    traffic: Traffic, world: TrafficWorld, error: KubectlError
+) -> None:
+    green_fails(world, error, until=30)
+    assert goes_back(traffic, world, "10")["rollback"]["patched_at"] >= 0
+    assert world.seconds == 30
+
+
+@pytest.mark.parametrize("error", [KubectlError("asking the cluster: no leader"), NO_ISTIOD])
+def test_going_back_that_fails_for_half_a_minute_is_told(
+    traffic: Traffic, world: TrafficWorld, error: KubectlError
+) -> None:
+    green_fails(world, error, until=1000)
     done = shifted(traffic, "10", expect=1)
-    assert "going back has failed: asking the cluster: no leader; the traffic goes on at 10 % green" in done["told"]
-    assert done["rollback"] is None
+    assert f"going back has failed: {error}; tried for 30 s; Pulumi.prod.yaml says greenWeight 0" in done["told"]
+    assert "again; the traffic goes on at 10 % green" in done["told"]
+    assert (done["rollback"], done["weight"], world.weight, traffic.config()["greenWeight"]) == (None, 10, 10, 0)
+
+
+def test_to_a_blue_that_does_not_know_the_schema_it_does_not_go_back(traffic: Traffic, world: TrafficWorld) -> None:
+    def breaks() -> None:
+        world.failing["green"] = 1.0
+        world.objects["job/drop-names"] = migration("drop-names", "contract")
+
+    world.at(5, breaks)
+    done = shifted(traffic, "100", expect=1)
+    assert "more than 0.1%; not going back: rolling back prod: the contract migrations drop-names have" in done["told"]
+    assert "the traffic goes on at 100 % green" in done["told"]
+    assert (done["weight"], world.weight, traffic.config()["greenWeight"]) == (100, 100, 100)
+
+
+def test_ctrl_c_while_it_is_tried_says_where_the_traffic_is(traffic: Traffic, world: TrafficWorld) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    green_fails(world, NO_ISTIOD, until=1000)
+    world.at(20, interrupt)
+    done = shifted(traffic, "10", expect=130)
+    assert "going back has failed: interrupted while rolling back; Pulumi.prod.yaml says greenWeight 0" in done["told"]
+    assert "again; the traffic goes on at 10 % green" in done["told"]
+
+
+def test_ctrl_c_after_the_way_back_still_brings_the_file_in_line(
+    traffic: Traffic, world: TrafficWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        traffic.config(greenWeight=10)
+        raise KeyboardInterrupt
+
+    world.at(5, lambda: world.failing.update(green=1.0))
+    monkeypatch.setattr("runbook.rollback._confirm", interrupted)
+    done = shifted(traffic, "10", expect=130)
+    assert "more than 0.1%; interrupted while going back; the traffic goes on at 0 % green" in done["told"]
+    assert (done["weight"], world.weight, traffic.config()["greenWeight"]) == (0, 0, 0)
 
 
 def test_what_is_left_to_do_after_going_back_is_told(
@@ -439,6 +517,12 @@ def test_a_gateway_that_is_lost_at_the_end_of_a_step_does_not_get_the_next(
 ) -> None:
     world.at(21.5, lambda: setattr(world.envoys["gateway-2"], "connected", False))
     assert "gateway gateway-2 hears nothing of istiod; the traffic goes on at 10 %" in stops(traffic, world)
+
+
+def test_a_gateway_that_is_lost_and_then_deleted_is_forgotten(traffic: Traffic, world: TrafficWorld) -> None:
+    world.at(8, lambda: setattr(world.envoys["gateway-2"], "connected", False))
+    world.at(10, lambda: world.envoys.pop("gateway-2"))
+    assert shifted(traffic, "10")["result"] == "held"
 
 
 def test_a_short_break_of_istiods_is_none(traffic: Traffic, world: TrafficWorld) -> None:

@@ -61,6 +61,16 @@ def test_one_that_says_nothing_of_istiod_does_not_hear_of_it() -> None:
     assert not parse("envoy_server_live{} 1\n").connected
 
 
+def test_requests_that_are_under_way_are_known_for_each_colour_and_not_counted_as_answered() -> None:
+    found = parse(
+        f'envoy_cluster_upstream_rq_active{{cluster_name="outbound|80|green|{HOST}"}} 4\n'
+        f'envoy_cluster_upstream_rq_active{{cluster_name="outbound|8080|green|{HOST};"}} 3\n'
+        f'envoy_cluster_upstream_rq_active{{cluster_name="xds-grpc"}} 9\n'
+    )
+    assert found.active == {"blue": 0, "green": 7}
+    assert found.colours["green"] == Count()
+
+
 def test_buckets_become_a_percentile_between_their_bounds() -> None:
     cluster = f'cluster_name="outbound|80|green|{HOST}"'
     found = parse(

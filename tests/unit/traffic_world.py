@@ -32,6 +32,12 @@ config:
 """
 VIRTUAL_SERVICE = "virtualservice/api-gateway"
 CRONJOB = "cronjob/postgres-backup"
+NO_ISTIOD = KubectlError(
+    "asking the cluster: Internal error occurred: failed calling webhook "
+    '"rev.validation.istio.io": failed to call webhook: Post "https://istiod": connection refused',
+    "InternalError",
+)
+"""What the API server says of a VirtualService while nobody answers Istio's webhook."""
 
 
 class Envoy:
@@ -40,6 +46,7 @@ class Envoy:
     def __init__(self) -> None:
         self.counts = {colour: dict.fromkeys(("2", "5"), 0.0) for colour in ("blue", "green")}
         self.buckets = {colour: dict.fromkeys((*BOUNDS, float("inf")), 0.0) for colour in ("blue", "green")}
+        self.active = {"blue": 0.0, "green": 0.0}
         self.connected = True
         self.answers = True
 
@@ -58,6 +65,7 @@ class Envoy:
                 f'envoy_cluster_upstream_rq_xx{{envoy_response_code_class="{code}",{cluster}}} {count}'
                 for code, count in self.counts[colour].items()
             ]
+            lines.append(f"envoy_cluster_upstream_rq_active{{{cluster}}} {self.active[colour]}")
             lines += [
                 f'envoy_cluster_upstream_rq_time_bucket{{{cluster},le="{"+Inf" if b == float("inf") else b}"}} {count}'
                 for b, count in self.buckets[colour].items()
@@ -77,11 +85,17 @@ class TrafficWorld(Kubectl):
         """Requests a second."""
         self.failing = {"blue": 0.0, "green": 0.0}
         """Share of requests that fail."""
+        self.hanging: dict[str, float] = {}
+        """Requests to a colour that never end, for each gateway; it answers nothing then."""
         self.milliseconds = {"blue": 8.0, "green": 8.0}
         self.away = ""
         """What the API server's absence looks like."""
         self.refuses: dict[str, KubectlError] = {}
         """Errors of calls, by verb; of one call each."""
+        self.refuses_until: dict[str, tuple[float, KubectlError]] = {}
+        """Errors of all calls until a time, by verb."""
+        self.forbidden: set[str] = set()
+        """Kinds that may not be read."""
         self.finishes_jobs = "Complete"
         self.asked: list[str] = []
         self._events: list[tuple[float, Callable[[], object]]] = []
@@ -132,6 +146,9 @@ class TrafficWorld(Kubectl):
         share = {"blue": 1 - self.weight / 100, "green": self.weight / 100}
         for colour, part in share.items():
             for envoy in self.envoys.values():
+                envoy.active[colour] = self.hanging.get(colour, 0.0)
+                if colour in self.hanging:
+                    continue
                 requests = self.rate * seconds * part / len(self.envoys)
                 failed = requests * self.failing[colour]
                 envoy.serve(colour, requests, failed=failed, milliseconds=self.milliseconds[colour])
@@ -144,7 +161,7 @@ class TrafficWorld(Kubectl):
         if place.endswith("/pods"):
             assert query == "labelSelector=istio%3Dingress-gateway"
             return {"items": [{"metadata": {"name": name}} for name in self.envoys]}
-        kind = {"virtualservices": "virtualservice", "deployments": "deployment"}[place.split("/")[-2]]
+        kind = place.split("/")[-2].removesuffix("s")
         return copy.deepcopy(self.objects.get(f"{kind}/{place.split('/')[-1]}"))
 
     def text(self, path: str) -> str:
@@ -157,6 +174,8 @@ class TrafficWorld(Kubectl):
 
     def read(self, names: Sequence[str], kinds: Sequence[str] = ()) -> Objects:
         self._note("read", " ".join((*names, *kinds)))
+        for kind in self.forbidden & {name.partition("/")[0] for name in (*names, *kinds)}:
+            raise KubectlError(f"asking the cluster: {kind} is forbidden", "Forbidden")
         return {
             name: copy.deepcopy(found)
             for name, found in self.objects.items()
@@ -197,6 +216,9 @@ class TrafficWorld(Kubectl):
             raise KubectlError(f"asking the cluster: {self.away}")
         if verb in self.refuses:
             raise self.refuses.pop(verb)
+        until, error = self.refuses_until.get(verb, (0.0, KubectlError("")))
+        if self.seconds < until:
+            raise error
 
     def _stored(self, found: Manifest) -> Manifest:
         self._version += 1
@@ -217,9 +239,9 @@ class Traffic:
         monkeypatch.setattr("runbook.target.opened", self._opened)
         monkeypatch.setattr("runbook.traffic_status.opened", self._opened)
         monkeypatch.setattr("runbook.quick.quickly", self._quickly)
-        for module in ("shift", "wait"):
+        for module in ("shift", "wait", "rollback"):
             monkeypatch.setattr(f"runbook.{module}.time", world)
-        for module in ("shift", "retire"):
+        for module in ("shift", "retire", "retreat"):
             monkeypatch.setattr(f"runbook.{module}.now", world.now)
 
     @property
