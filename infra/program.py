@@ -12,7 +12,7 @@ from infra.phases import OUTPUTS, Phase
 from infra.settings import Settings
 
 if TYPE_CHECKING:
-    from components.blue_green import BlueGreen, ServiceMesh
+    from components.blue_green import BlueGreen, MutualTls, ServiceMesh
     from components.compute import Colour, Compute
     from components.cost_foundation import Images
 
@@ -54,8 +54,8 @@ class Platform:
             outputs["dashboard_name"] = cost_foundation.dashboard_name
 
             if settings.phase >= Phase.COMPUTE:
-                from components.compute import Compute, EdgeService, Workloads
-                from infra.arguments.compute import compute_args, edge_service_args, workloads_args
+                from components.compute import Compute, Workloads
+                from infra.arguments.compute import compute_args, workloads_args
 
                 compute = Compute(
                     "compute",
@@ -92,21 +92,7 @@ class Platform:
                     workloads = workloads_args(settings, "blue", cost_foundation.images, compute.pull_secret, None)
                     serving = [Workloads("blue", workloads, _in_cluster(compute, ready))]
 
-                if compute.edge is not None and settings.public_service is not None:
-                    # Last of what serves, so that a move takes clients to what is there already.
-                    edge = EdgeService(
-                        "edge",
-                        edge_service_args(settings, settings.public_service, mesh),
-                        compute.edge,
-                        _in_cluster(compute, serving),
-                    )
-                    serving += edge.ready
-                    outputs["api_gateway_url"] = compute.edge.url
-
-                if mesh is not None:
-                    # Until then there are pods and clients that have nothing but plain text.
-                    # Where an update fails before, the outputs stay what they were.
-                    outputs["phase"] = _mutual_tls(settings, _in_cluster(compute, serving))
+                outputs |= _entry(settings, compute, mesh, serving)
                 outputs["cluster_name"] = compute.cluster_name
                 outputs["kubeconfig"] = compute.kubeconfig
 
@@ -186,9 +172,36 @@ def _two_releases(
     return there, shares
 
 
-def _mutual_tls(settings: Settings, opts: pulumi.ResourceOptions) -> pulumi.Output[int]:
-    """The last part of phase 4; the phase, once it is there."""
+def _entry(
+    settings: Settings, compute: "Compute", mesh: "ServiceMesh | None", serving: Sequence[pulumi.Resource]
+) -> dict[str, pulumi.Input[object] | None]:
+    """How clients get in, and whether anybody may speak plain text; the outputs of both.
+
+    The edge is the last of what serves, so that a move takes clients to what is there already. Plain text is refused
+    only after that; on the way down it is taken before, since clients then come past the mesh.
+    """
+    from components.compute import EdgeService
+    from infra.arguments.compute import edge_service_args
+
+    outputs: dict[str, pulumi.Input[object] | None] = {}
+    there = list(serving)
+    tls: MutualTls | None = None
+    if mesh is not None and settings.is_leaving_mesh:
+        tls = _mutual_tls(settings, _in_cluster(compute, there))
+        there.append(tls)
+    if compute.edge is not None and settings.public_service is not None:
+        args = edge_service_args(settings, settings.public_service, mesh)
+        there += EdgeService("edge", args, compute.edge, _in_cluster(compute, there)).ready
+        outputs["api_gateway_url"] = compute.edge.url
+    if mesh is not None:
+        tls = tls or _mutual_tls(settings, _in_cluster(compute, there))
+        # Where an update fails before, the outputs stay what they were.
+        outputs["phase"] = tls.made.apply(lambda _: settings.built_phase.value)
+    return outputs
+
+
+def _mutual_tls(settings: Settings, opts: pulumi.ResourceOptions) -> "MutualTls":
     from components.blue_green import MutualTls
     from infra.arguments.blue_green import mutual_tls_args
 
-    return MutualTls("mutual-tls", mutual_tls_args(settings), opts).made.apply(lambda _: settings.built_phase.value)
+    return MutualTls("mutual-tls", mutual_tls_args(settings), opts)

@@ -346,6 +346,11 @@ class Settings(Section):
         return self.phase >= Phase.BLUE_GREEN and self.blue_green.enabled
 
     @property
+    def is_leaving_mesh(self) -> bool:
+        """Whether clients reach blue past the mesh, on the way down: green has gone, and plain text is taken."""
+        return self.is_blue_green and self.blue_green.stopped == "green" and self.blue_green.mtls == "permissive"
+
+    @property
     def built_phase(self) -> Phase:
         """The phase that is built: without blue-green the last one is the one before."""
         return self.phase if self.is_blue_green else min(self.phase, Phase.SECRETS)

@@ -10,7 +10,7 @@ from components.shared.manifests import NAMESPACE
 from components.shared.mesh import GATEWAY_SELECTOR, STATISTICS_PORT
 from infra.naming import PROJECT
 from runbook.errors import RunbookError
-from runbook.kubectl import KubectlError
+from runbook.kubectl import Kubectl, KubectlError, Manifest
 from runbook.statistics import Statistics, parse
 from runbook.target import Place
 
@@ -36,9 +36,14 @@ def unconnected(found: Mapping[str, Statistics | None]) -> list[str]:
     return sorted(name for name, counted in found.items() if counted and not counted.connected)
 
 
+def pods(kubectl: Kubectl) -> list[Manifest]:
+    """The gateways' pods, those on their way out as well."""
+    found = kubectl.get(f"{PODS}?labelSelector={LABELS.replace('=', '%3D')}") or {}
+    return found.get("items") or []
+
+
 def _in_cluster(place: Place) -> Iterator[tuple[str, str | None]]:
-    pods = place.kubectl.get(f"{PODS}?labelSelector={LABELS.replace('=', '%3D')}") or {}
-    for pod in pods.get("items") or []:
+    for pod in pods(place.kubectl):
         name = pod["metadata"]["name"]
         if pod["metadata"].get("deletionTimestamp"):
             continue
@@ -52,8 +57,8 @@ def _in_sandbox(state_folder: Path, stack: str) -> Iterator[tuple[str, str | Non
     """The sandbox's Envoys are processes of this machine, and its API server reaches no pod."""
     file = state_folder / "clusters" / f"{PROJECT}-{stack}" / "gateways.json"
     try:
-        pods: dict[str, dict[str, Any]] = json.loads(file.read_text())
-        ports = {name: int(pod["admin"]) for name, pod in pods.items()}
+        listed: dict[str, dict[str, Any]] = json.loads(file.read_text())
+        ports = {name: int(pod["admin"]) for name, pod in listed.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunbookError(f"looking for the sandbox's gateways in {file}: {error}") from None
     for name, port in ports.items():

@@ -1,6 +1,7 @@
-"""Retreat: from phase 4 to phase 3 in steps, each a deployment: traffic to blue and plain text allowed, then no mesh.
+"""Retreat: from phase 4 to phase 3 in steps: traffic to blue and past the mesh, then no gateways, then no mesh.
 
-Taking the mesh away at once would leave pods that insist on mTLS beside pods that have no sidecar any more.
+Taking the mesh away at once would leave pods that insist on mTLS beside pods that have no sidecar any more, and clients
+that keep their connections with gateways that have no routes any more.
 """
 
 import shlex
@@ -14,8 +15,9 @@ from typing import Any, Final
 
 import click
 
-from components.shared.mesh import SYSTEM_NAMESPACE
+from components.shared.mesh import GATEWAY, SYSTEM_NAMESPACE
 from infra.phases import Phase
+from runbook import gateways
 from runbook.errors import BadInputError, RunbookError, leaving
 from runbook.kubectl import KubectlError
 from runbook.lease import Lease, now
@@ -26,12 +28,16 @@ from runbook.stack_config import ROOT
 from runbook.steps import Steps
 from runbook.target import Target, pulumi_name
 from runbook.traffic import BLUE, PATH
+from runbook.wait import wait
 
 MTLS: Final = "blueGreen.mtls"
 PHASE: Final = "phase"
 NEXT_TIME: Final = {MTLS: "strict", STOPPED: "none"}
 """Without a mesh these mean nothing; on the way up to phase 4 green starts, and mTLS is strict once every pod can."""
 MESH_NAMESPACE: Final = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}"
+GATEWAYS: Final = f"deployment/{GATEWAY}"
+DRAINED_SECONDS: Final = 120.0
+"""Longer than a gateway takes to end: it asks its clients to go for 30 s, and stops within 45."""
 KEEP_SECONDS: Final = 5.0
 """Between two looks at the lease while a deployment runs."""
 STANDARD_ERROR: Final = 2
@@ -57,7 +63,7 @@ BLUE_BACK: Final = Stage(
 )
 TRAFFIC: Final = Stage(
     name="traffic",
-    title="all traffic to blue, green stopped, mTLS permissive",
+    title="all traffic to blue and past the mesh, green stopped",
     # Without green there is room for blue's new pods, which come without sidecars in the next stage.
     config={WEIGHT: 0, MTLS: "permissive", STOPPED: "green", PHASE: Phase.BLUE_GREEN.value},
     after="the mesh is there, blue runs",
@@ -97,10 +103,26 @@ class Retreat:
     def _go_through(self, stage: Stage, lease: Lease) -> None:
         with leaving(f"{stage.after}; run {self._target.command('retreat')} again"):
             lease.keep()
+            if stage is MESH:
+                with self._steps.step("gateways", "the gateways ask their clients to go, and end"):
+                    self._drain(lease)
             with self._steps.step(f"{stage.name}-config", self._told(stage.config)):
                 self._target.config.set(self._changes(stage.config))
             with self._steps.step(stage.name, stage.title):
                 self._up(stage, lease)
+
+    def _drain(self, lease: Lease) -> None:
+        """End the gateways while their routes are there: clients that keep connections would get 404 without."""
+        kubectl = self._target.kubectl
+
+        def look() -> str:
+            left = len(gateways.pods(kubectl))
+            return f"{left} of the gateways' pods are still there" if left else ""
+
+        path = kubectl.path(GATEWAYS)
+        if kubectl.get(path):
+            kubectl.patch(path, {"spec": {"replicas": 0}})
+        wait(look, seconds=DRAINED_SECONDS, pause=1, lease=lease, steps=self._steps)
 
     def _stages(self) -> list[Stage]:
         """What is left. The phase of the config says little: it may be edited, or be the sandbox's of one run.

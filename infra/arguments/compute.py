@@ -113,8 +113,8 @@ def workloads_args(
 
 
 def edge_service_args(settings: Settings, public: ServiceSettings, mesh: "ServiceMesh | None") -> EdgeServiceArgs:
-    """What is behind the edge: the mesh's gateway, or blue's public service while there is no mesh."""
-    if mesh:
+    """What is behind the edge: the mesh's gateway, or blue's public service while there is no mesh, or it is to go."""
+    if mesh and not settings.is_leaving_mesh:
         return EdgeServiceArgs(
             selector=mesh.gateway_selector,
             target_port=mesh.gateway_port,

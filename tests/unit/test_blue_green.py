@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pulumi
 import pytest
@@ -337,6 +337,31 @@ class TestInside:
 
 def urns(graph: Graph, *kinds: str, prefix: str = "") -> set[str]:
     return {node.urn for kind in kinds for node in graph.objects(kind) if node.name.startswith(prefix)}
+
+
+class TestLeaving:
+    LEAVING: ClassVar = {"mtls": "permissive", "stopped": "green"}
+
+    def test_clients_reach_blue_past_the_mesh_which_still_has_its_gateway_and_routes(self) -> None:
+        graph = two_releases(**self.LEAVING)
+        service = graph.object("Service", "edge").inputs["spec"]
+        assert service["selector"] == {"app": "api-gateway", "version": "blue"}
+        assert [port["targetPort"] for port in service["ports"]] == [8080]
+        (let_in,) = graph.object("NetworkPolicy", "edge").inputs["spec"]["ingress"]
+        assert let_in["from"] == [{"ipBlock": {"cidr": "10.30.0.0/16"}}]
+        assert graph.named("blue-green-gateway-release")
+        assert graph.object("VirtualService", "api-gateway")
+
+    def test_blue_takes_plain_text_before_they_do(self) -> None:
+        graph = two_releases(**self.LEAVING)
+        assert graph.object("PeerAuthentication", "default").inputs["spec"] == {"mtls": {"mode": "PERMISSIVE"}}
+        assert graph.object("PeerAuthentication", "default").urn in graph.before(graph.object("Service", "edge"))
+
+    @pytest.mark.parametrize("section", [{"mtls": "permissive"}, {"stopped": "green"}])
+    def test_one_of_the_two_alone_leads_nobody_past_it(self, section: dict[str, Any]) -> None:
+        graph = two_releases(**section)
+        assert graph.object("Service", "edge").inputs["spec"]["selector"]["istio"] == "ingress-gateway"
+        assert graph.object("Service", "edge").urn in graph.before(graph.object("PeerAuthentication", "default"))
 
 
 class TestOrder:

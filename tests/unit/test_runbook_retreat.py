@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ import pytest
 from runbook import retreat
 from runbook.kubectl import KubectlError
 from runbook.stack_config import StackConfig
-from tests.unit.traffic_world import VIRTUAL_SERVICE, Traffic, TrafficWorld, migration
+from tests.unit.traffic_world import DRAIN_SECONDS, GATEWAYS, VIRTUAL_SERVICE, Traffic, TrafficWorld, migration
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ class Deployments:
         self.seen: list[tuple[Any, ...]] = []
         self.codes: list[int] = []
         self.interrupts = 0
+        self.before: Callable[[], object] = lambda: None
         self.seconds = 0.0
         """How long each takes."""
         monkeypatch.setattr(retreat.subprocess, "Popen", self._popen)
@@ -37,6 +39,7 @@ class Deployments:
     def _popen(self, command: list[str], **_: object) -> Self:
         config = self.traffic.target.config
         keys = ("phase", "blueGreen.greenWeight", "blueGreen.mtls", "blueGreen.stopped")
+        self.before()
         self.commands.append(command)
         self.ends = self.traffic.world.seconds + self.seconds
         self.seen.append(tuple(config.get(key, None) for key in keys))
@@ -75,6 +78,7 @@ def deployments(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> Deployment
     return Deployments(traffic, monkeypatch)
 
 
+STEPS = ["traffic-config", "traffic", "gateways", "mesh-config", "mesh", "config"]
 FIRST, SECOND = (4, 0, "permissive", "green"), (3, 0, "permissive", "green")
 
 
@@ -83,6 +87,28 @@ def test_the_traffic_goes_first_and_then_the_mesh(traffic: Traffic, deployments:
     assert deployments.seen == [FIRST, SECOND]
     assert deployments.commands == [["/usr/bin/pulumi", "up", "--stack", "prod"]] * 2
     assert told == "prod is at phase 3; commit Pulumi.prod.yaml\n"
+
+
+def test_the_gateways_end_before_their_routes_go(
+    traffic: Traffic, world: TrafficWorld, deployments: Deployments
+) -> None:
+    left: list[int] = []
+    deployments.before = lambda: left.append(len(world.envoys))
+    traffic.run("retreat")
+    assert left == [2, 0]
+    assert world.seconds >= DRAIN_SECONDS
+
+
+def test_gateways_that_do_not_end_are_told_and_keep_their_routes(
+    traffic: Traffic, world: TrafficWorld, deployments: Deployments
+) -> None:
+    del world.objects[GATEWAYS]  # and nobody takes their pods away
+    told = traffic.run("retreat", expect=1).stderr.splitlines()[-1]
+    assert told == (
+        "error: 2 of the gateways' pods are still there; waited 120 s; blue has all traffic; run runbook retreat "
+        "--stack prod again"
+    )
+    assert deployments.seen == [FIRST]
 
 
 def test_mtls_and_green_are_left_as_the_way_up_wants_them(traffic: Traffic, deployments: Deployments) -> None:
@@ -94,7 +120,7 @@ def test_mtls_and_green_are_left_as_the_way_up_wants_them(traffic: Traffic, depl
 def test_nobody_is_asked_with_yes(traffic: Traffic, deployments: Deployments) -> None:
     done = json.loads(traffic.run("retreat", "--yes", "--json").stdout)
     assert deployments.commands[0][-1] == "--yes"
-    assert [step["step"] for step in done["steps"]] == ["traffic-config", "traffic", "mesh-config", "mesh", "config"]
+    assert [step["step"] for step in done["steps"]] == STEPS
 
 
 def test_a_blue_that_stands_still_comes_back_first(traffic: Traffic, deployments: Deployments) -> None:
@@ -107,7 +133,7 @@ def test_a_first_deployment_that_fails_says_how_things_are(traffic: Traffic, dep
     deployments.codes = [255]
     told = traffic.run("retreat", expect=1).stderr.splitlines()[-1]
     assert told == (
-        "error: all traffic to blue, green stopped, mTLS permissive: the deployment has ended with exit code 255; the "
+        "error: all traffic to blue and past the mesh, green stopped: the deployment has ended with exit code 255; the "
         "mesh is there, blue runs; run runbook retreat --stack prod again"
     )
     assert deployments.seen == [FIRST]
@@ -187,11 +213,12 @@ def test_its_lease_is_kept_until_the_last_deployment_has_ended(
 ) -> None:
     deployments.seconds = 300
     held: list[bool] = []
-    for seconds in (10, 150, 290, 450, 590):
+    for seconds in (10, 150, 290, 450, 590 + DRAIN_SECONDS):
         world.at(seconds, lambda: held.append("lease/runbook-shift" in world.objects))
     traffic.run("retreat")
     assert held == [True] * 5
-    assert 24 <= world.asked.count("replace runbook-shift") <= 30
+    # A third of its 60 s after the other, over two deployments and the end of the gateways.
+    assert 25 <= world.asked.count("replace runbook-shift") <= (600 + DRAIN_SECONDS) / 20
     assert "lease/runbook-shift" not in world.objects
 
 

@@ -32,6 +32,8 @@ config:
 """
 VIRTUAL_SERVICE = "virtualservice/api-gateway"
 CRONJOB = "cronjob/postgres-backup"
+GATEWAYS = "deployment/ingress-gateway"
+DRAIN_SECONDS = 30
 NO_ISTIOD = KubectlError(
     "asking the cluster: Internal error occurred: failed calling webhook "
     '"rev.validation.istio.io": failed to call webhook: Post "https://istiod": connection refused',
@@ -184,6 +186,10 @@ class TrafficWorld(Kubectl):
 
     def patch(self, path: str, change: Manifest, field_manager: str = "") -> Manifest:
         self._note("patch", path)
+        if path == self.path(GATEWAYS):
+            assert change == {"spec": {"replicas": 0}}
+            self.at(self.seconds + DRAIN_SECONDS, self.envoys.clear)
+            return self._stored(self.objects[GATEWAYS])
         service = self.objects[VIRTUAL_SERVICE]
         if change["metadata"]["resourceVersion"] != service["metadata"]["resourceVersion"]:
             raise KubectlError("asking the cluster: it has been modified", "Conflict")
@@ -341,6 +347,11 @@ def _objects() -> Objects:
         VIRTUAL_SERVICE: virtual_service(),
         **{f"deployment/{name}": deployment(name, "blue") for name in ("api-gateway", "auth-service")},
         **{f"deployment/{name}": deployment(name, "green") for name in ("api-gateway-green", "auth-service-green")},
+        GATEWAYS: {
+            "kind": "Deployment",
+            "metadata": {"name": "ingress-gateway"},
+            "spec": {"template": {"metadata": {}}},
+        },
         "deployment/secret-restarter": {
             "kind": "Deployment",
             "metadata": {"name": "secret-restarter"},
