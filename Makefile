@@ -21,6 +21,7 @@ help: ## List the commands
 
 setup: $(filter .venv/bin/uv,$(UV)) ## Install what is pinned into .venv (and uv itself, where it is missing)
 	@# Byte code is compiled once here: the SDKs are large, and every command starts a second sooner.
+	@echo "installing what is pinned into .venv; the first time takes half a minute or more" >&2
 	$(UV) sync --quiet --locked --inexact --compile-bytecode $(GROUPS)
 
 tools: setup ## Build the pinned Go binaries ahead of time

@@ -340,7 +340,7 @@ def urns(graph: Graph, *kinds: str, prefix: str = "") -> set[str]:
 
 
 class TestLeaving:
-    LEAVING: ClassVar = {"mtls": "permissive", "stopped": "green"}
+    LEAVING: ClassVar[dict[str, Any]] = {"mtls": "permissive", "stopped": "green"}
 
     def test_clients_reach_blue_past_the_mesh_which_still_has_its_gateway_and_routes(self) -> None:
         graph = two_releases(**self.LEAVING)
