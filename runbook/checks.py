@@ -64,7 +64,7 @@ def check(target: Target, steps: Steps, lease: Lease, now: Callable[[], datetime
     if failures:
         raise RunbookError(f"checking {target.stack} before the shift: {'; '.join(failures)}; nothing has been touched")
     if seen.traffic.weight == 0:
-        with steps.step("dump", "PostgreSQL is dumped before green gets the first request"):
+        with steps.step("dump", "there is a dump of PostgreSQL of within the hour"):
             _dump(target, seen.objects, steps, lease, now)
     return seen
 

@@ -37,7 +37,7 @@ class Progress:
 
     def _line(self, figures: Figures) -> str:
         filled = round(WIDTH * figures.weight / 100)
-        bar = click.style("█" * filled, fg="green") + click.style("█" * (WIDTH - filled), fg="blue")
+        bar = click.style("█" * filled, fg="green") + click.style("░" * (WIDTH - filled), fg="blue")
         colours = "  ".join(_told(colour, count) for colour, count in figures.counts.items())
         return f"{figures.weight:3d} % {bar} {figures.seconds:.0f} of {self._hold:.0f} s  {colours}"
 

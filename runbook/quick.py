@@ -60,14 +60,16 @@ def quickly(stack: str, *, sandbox: bool, state_dir: Path | None, kubeconfig: Pa
 
 @contextmanager
 def _in_sandbox(stack: str, state_dir: Path | None) -> Generator[Place]:
-    from sandbox.state import State, default_state_folder  # on AWS there may be no sandbox
+    from sandbox.state import State, default_state_folder, read_json  # on AWS there may be no sandbox
 
     state = State(state_dir or default_state_folder(ROOT))
-    file = state.clusters / f"{PROJECT}-{stack}" / "admin.kubeconfig"
+    cluster, up = f"{PROJECT}-{stack}", f"run sandbox up --stack {stack}"
+    file = state.clusters / cluster / "admin.kubeconfig"
     if not file.is_file():
-        raise BadInputError(
-            f"looking for the cluster of {stack}: there is none in {state.folder}; run sandbox up --stack {stack}"
-        )
+        raise BadInputError(f"looking for the cluster of {stack}: there is none in {state.folder}; {up}")
+    # One that was ended by `sandbox stop`; one that has died is recorded still, and waited for.
+    if f"{cluster}-kube-apiserver" not in read_json(state.services):
+        raise BadInputError(f"looking for the cluster of {stack}: it does not run; {up}")
     with Kubectl(file, NAMESPACE, sandbox_variables(state)) as kubectl:
         yield Place(stack=stack, kubectl=kubectl, state_folder=state.folder)
 

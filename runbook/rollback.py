@@ -139,7 +139,7 @@ def _is_noted(place: Place) -> bool:
 
 def _as_before(place: Place, *, noted: bool) -> str:
     """How things are where the cluster has not said that it has taken the patch."""
-    config = f"{place.config.name} {'says greenWeight 0 already' if noted else 'is as it was'}"
+    config = f"greenWeight is {'0' if noted else 'as it was'} in {place.config.name}{' already' if noted else ''}"
     return f"{config}, the mesh has taken nothing, and the gateways go on as before; {place.command('rollback')} again"
 
 

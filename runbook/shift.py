@@ -88,7 +88,7 @@ class Shift:
             return f"{self._target.stack} is at {self._weight} % green already"
         return (
             f"shifted {self._target.stack} from {self._before} to {self._weight} % green in "
-            f"{self._steps.seconds:.1f} s; {self._target.config.name} says so, too"
+            f"{self._steps.seconds:.1f} s; that is noted in {self._target.config.name}"
             + ("" if self._target.in_sandbox else ": commit it")
         )
 

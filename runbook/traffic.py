@@ -125,7 +125,9 @@ def _set_weight(kubectl: Kubectl, weight: int, expected: int | None) -> Traffic:
 def _found(kubectl: Kubectl) -> Manifest:
     service = kubectl.get(PATH)
     if service is None:
-        raise NoTrafficError(f"looking for the VirtualService {SERVICE}: there is none; deploy the stack at phase 4")
+        raise NoTrafficError(
+            f"looking for the VirtualService {SERVICE}: there is none; deploy at phase 4, with blueGreen.enabled"
+        )
     return service
 
 

@@ -118,7 +118,7 @@ def break_(service: str, colour: str, how: str, stack: str | None, state_dir: Pa
     plane = _plane_with(service, colour, state_dir, stack)
     fault = Fault(how)
     changed = faults.change(plane, (service, colour), fault)
-    click.echo(f"{service} {colour}: {FAULTS[fault]}{'' if changed else ', as before'}")
+    click.echo(f"{service} {colour} of {plane.cluster}: {FAULTS[fault]}{'' if changed else ', as before'}")
 
 
 @click.command(epilog="Example: sandbox mend api-gateway --colour green")
@@ -128,8 +128,9 @@ def break_(service: str, colour: str, how: str, stack: str | None, state_dir: Pa
 @state_dir_option
 def mend(service: str, colour: str, stack: str | None, state_dir: Path | None) -> None:
     """Let one colour of SERVICE behave again; its pods are ready after their next probe."""
-    changed = faults.change(_plane(state_dir, stack), (service, colour), None)
-    click.echo(f"{service} {colour}: {'mended' if changed else 'nothing was wrong with it'}")
+    plane = _plane(state_dir, stack)
+    changed = faults.change(plane, (service, colour), None)
+    click.echo(f"{service} {colour} of {plane.cluster}: {'mended' if changed else 'nothing was wrong with it'}")
 
 
 def cluster_status(state: State, plane: ControlPlane) -> dict[str, Any]:

@@ -338,7 +338,8 @@ def test_a_release_that_is_not_there_cannot_be_broken(workshop: Workshop) -> Non
     assert done.exit_code == 2
     assert "breaking nobody green: there is no such release; the cluster has api-gateway blue" in done.output
     done = workshop.sandbox("mend", SERVICE, "--colour", "blue")
-    assert (done.exit_code, done.output) == (0, "api-gateway blue: nothing was wrong with it\n")
+    told = f"api-gateway blue of {workshop.plane.cluster}: nothing was wrong with it\n"
+    assert (done.exit_code, done.output) == (0, told)
 
 
 def test_an_edge_without_its_service_does_not_listen(workshop: Workshop) -> None:

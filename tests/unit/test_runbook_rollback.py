@@ -16,7 +16,7 @@ from runbook.quick import quickly
 from runbook.stack_config import StackConfig
 from runbook.target import Place
 from runbook.traffic import PATH as VIRTUAL_SERVICE_PATH
-from sandbox.state import State
+from sandbox.state import State, write_json
 from tests.unit.traffic_world import NO_ISTIOD, VIRTUAL_SERVICE, Traffic, TrafficWorld, migration
 
 
@@ -248,7 +248,7 @@ def test_ctrl_c_while_it_is_tried_says_how_things_are(traffic: Traffic, world: T
     world.at(40, interrupt)
     told = traffic.run("rollback", expect=130).stderr.splitlines()[-1]
     assert told == (
-        "error: interrupted while rolling back; Pulumi.prod.yaml says greenWeight 0 already, the mesh has taken "
+        "error: interrupted while rolling back; greenWeight is 0 in Pulumi.prod.yaml already, the mesh has taken "
         "nothing, and the gateways go on as before; runbook rollback --stack prod again"
     )
     assert (world.weight, traffic.config()["greenWeight"]) == (50, 0)
@@ -265,7 +265,7 @@ def test_one_that_stays_away_is_told_with_what_is_in_step(traffic: Traffic, worl
     world.away = "connection refused"
     told = traffic.run("rollback", expect=1).stderr.splitlines()[-1]
     assert told == (
-        "error: asking the cluster: connection refused; tried for 30 s; Pulumi.prod.yaml says greenWeight 0 already, "
+        "error: asking the cluster: connection refused; tried for 30 s; greenWeight is 0 in Pulumi.prod.yaml already, "
         "the mesh has taken nothing, and the gateways go on as before; runbook rollback --stack prod again"
     )
     assert (world.weight, traffic.config()["greenWeight"]) == (50, 0)
@@ -279,7 +279,8 @@ def test_a_file_that_cannot_be_written_meanwhile_is_told_too(
 
     monkeypatch.setattr(StackConfig, "set", fails)
     world.away = "connection refused"
-    assert "; Pulumi.prod.yaml is as it was, the mesh has taken" in traffic.run("rollback", expect=1).stderr
+    told = traffic.run("rollback", expect=1).stderr
+    assert "; greenWeight is as it was in Pulumi.prod.yaml, the mesh has taken" in told
 
 
 def test_a_route_that_is_not_the_programs_is_left_alone(traffic: Traffic, world: TrafficWorld) -> None:
@@ -402,7 +403,17 @@ def test_in_the_sandbox_the_kubeconfig_is_a_file_that_is_there(machine: Quick, t
     file = State(tmp_path).clusters / "pyairtable-prod" / "admin.kubeconfig"
     file.parent.mkdir(parents=True)
     file.touch()
+    recorded = {"pid": 1, "created": 0, "port": 1, "log": "log"}
+    write_json(State(tmp_path).services, {"pyairtable-prod-kube-apiserver": recorded})
     assert machine.kubeconfig(sandbox=True, state_dir=tmp_path) == str(file)
+
+
+def test_a_cluster_of_the_sandbox_that_was_stopped_is_not_waited_for(machine: Quick, tmp_path: Path) -> None:
+    file = State(tmp_path).clusters / "pyairtable-prod" / "admin.kubeconfig"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(BadInputError, match="looking for the cluster of prod: it does not run; run sandbox up"):
+        machine.kubeconfig(sandbox=True, state_dir=tmp_path)
 
 
 def test_without_a_cluster_in_the_sandbox_that_is_told(machine: Quick, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_weight_change_leaves_everything_else_of_the_route(traffic: Traffic, w
 def test_people_are_told_what_to_commit(traffic: Traffic) -> None:
     told = shift(traffic, "10,50").stdout
     assert told.startswith("shifted prod from 0 to 50 % green in ")
-    assert told.endswith("Pulumi.prod.yaml says so, too: commit it\n")
+    assert told.endswith("that is noted in Pulumi.prod.yaml: commit it\n")
 
 
 def test_where_all_traffic_is_already_there_is_nothing_to_do(traffic: Traffic, world: TrafficWorld) -> None:
@@ -402,7 +402,7 @@ def test_going_back_that_fails_for_half_a_minute_is_told(
 ) -> None:
     green_fails(world, error, until=1000)
     done = shifted(traffic, "10", expect=1)
-    assert f"going back has failed: {error}; tried for 30 s; Pulumi.prod.yaml says greenWeight 0" in done["told"]
+    assert f"going back has failed: {error}; tried for 30 s; greenWeight is 0 in Pulumi.prod.yaml" in done["told"]
     assert "again; the traffic goes on at 10 % green" in done["told"]
     assert (done["rollback"], done["weight"], world.weight, traffic.config()["greenWeight"]) == (None, 10, 10, 0)
 
@@ -426,7 +426,7 @@ def test_ctrl_c_while_it_is_tried_says_where_the_traffic_is(traffic: Traffic, wo
     green_fails(world, NO_ISTIOD, until=1000)
     world.at(20, interrupt)
     done = shifted(traffic, "10", expect=130)
-    assert "going back has failed: interrupted while rolling back; Pulumi.prod.yaml says greenWeight 0" in done["told"]
+    assert "going back has failed: interrupted while rolling back; greenWeight is 0 in Pulumi.prod.yaml" in done["told"]
     assert "again; the traffic goes on at 10 % green" in done["told"]
 
 
@@ -644,7 +644,7 @@ def test_elsewhere_than_on_a_terminal_a_line_comes_every_10_seconds(traffic: Tra
     lines = [line for line in shift(traffic, "10", hold="30s").stderr.splitlines() if line.startswith(" 10 %")]
     assert len(lines) == 4
     assert lines[-1] == (
-        " 10 % ████████████████████ 30 of 30 s  blue 5400 requests, 0.00% failed, p95 10 ms  "
+        " 10 % ██░░░░░░░░░░░░░░░░░░ 30 of 30 s  blue 5400 requests, 0.00% failed, p95 10 ms  "
         "green 600 requests, 0.00% failed, p95 10 ms  held"
     )
 
@@ -658,5 +658,5 @@ def test_on_a_terminal_the_line_is_redrawn(monkeypatch: pytest.MonkeyPatch, caps
     shown = capsys.readouterr().err
     assert shown.count("\r\033[K") == 3
     assert "  no answer\033[?7h\r" in shown
-    assert f"\033[32m{'█' * 10}\033[0m\033[34m{'█' * 10}\033[0m 0 of 30 s" in shown
+    assert f"\033[32m{'█' * 10}\033[0m\033[34m{'░' * 10}\033[0m 0 of 30 s" in shown
     assert shown.endswith("stopped\n")
