@@ -2,24 +2,20 @@
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from sandbox.control_plane import ControlPlanes
-from sandbox.services import recorded
 from sandbox.state import State
 from sandbox.tools import TOOLS, find
 from tests.sandbox.harness import Cluster, is_ready, label, name_of, running, wait_for
 from tests.sandbox.sidecars import Sidecar, sidecar_of
-from tests.sandbox.traffic import Traffic
+from tests.sandbox.traffic import RATE, Traffic, none_failed, shifting, weight
 
-RATE = 250
 CANARY_RATE = 10
 LEAST_RATE = 200
 LEAST_REQUESTS = 30_000
@@ -46,7 +42,6 @@ OVERLOOKED = {
 """What istioctl warns of, and where, and why it stays."""
 PUBLIC_HOST = "api-gateway.pyairtable.svc.cluster.local"
 PUBLIC_PORT = 8080
-VIRTUAL_SERVICE = ("networking.istio.io/v1", "VirtualService", "api-gateway", "pyairtable")
 
 
 @pytest.fixture(scope="module")
@@ -93,25 +88,10 @@ def deployments(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def weight(cluster: Cluster) -> int:
-    """Green's share, as the mesh has been told."""
-    found = cluster.api.get(*VIRTUAL_SERVICE)
-    assert found
-    route = next(route for route in found["spec"]["http"] if route.get("name") == "weighted")
-    weights = {part["destination"]["subset"]: part.get("weight", 0) for part in route["route"]}
-    assert found["metadata"]["annotations"]["pyairtable.io/green-weight"] == str(weights["green"])
-    return weights["green"]
-
-
 def shift(cluster: Cluster, *arguments: str, expect: int = 0) -> dict[str, Any]:
     done = cluster.runbook("shift", *arguments, "--json", check=False)
     assert done.returncode == expect, done.stderr
     return json.loads(done.stdout) if done.stdout else {"told": done.stderr}
-
-
-def shifting(cluster: Cluster, *arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
-    """A shift that goes on meanwhile."""
-    return cluster.starting_runbook("shift", *arguments, "--json")
 
 
 def settled(traffic: Traffic, colour: str, seconds: float = 3) -> bool:
@@ -119,18 +99,6 @@ def settled(traffic: Traffic, colour: str, seconds: float = 3) -> bool:
     now = time.time()
     answers = traffic.between(now - seconds, now)
     return bool(answers) and all(answer.colour == colour for answer in answers)
-
-
-def is_calm(cluster: Cluster, traffic: Traffic, seconds: float = 20) -> bool:
-    """Whether every node is ready, and nothing has failed of late."""
-    now = time.time()
-    answers = traffic.between(now - seconds, now)
-    return all(map(is_ready, cluster.nodes())) and not any(answer.failure for answer in answers)
-
-
-def none_failed(traffic: Traffic, began: float, ended: float | None = None) -> None:
-    failed = [answer for answer in traffic.between(began, ended or time.time()) if answer.failure]
-    assert failed == [], f"{len(failed)} requests failed, the first: {failed[:3]}"
 
 
 def at(cluster: Cluster, target: int) -> None:
@@ -365,23 +333,6 @@ class TestFaults:
         cluster.kubectl(f"{istiod}=1")
         wait_for(lambda: cluster.not_running() == [], "istiod to be back")
         none_failed(traffic, began)
-        at(cluster, 0)
-
-    def test_without_an_api_server_traffic_goes_on_and_a_shift_stops(self, cluster: Cluster, traffic: Traffic) -> None:
-        began = time.time()
-        with shifting(cluster, "--to", "10,50", "--hold", "120s") as process:
-            wait_for(lambda: weight(cluster) == 10, "the first step")
-            service = recorded(State(cluster.state))["pyairtable-prod-kube-apiserver"]
-            assert service.process
-            service.process.kill()
-            out, _ = process.communicate(timeout=90)
-            assert process.returncode == 1
-        assert "10 %" in json.loads(out)["told"]
-        none_failed(traffic, began)
-        cluster.changes()  # brings it back
-        # It has heard no heartbeat meanwhile, and takes the nodes for silent until the next; EKS has several of it.
-        wait_for(lambda: is_calm(cluster, traffic), "all nodes to be heard again")
-        assert weight(cluster) == 10
         at(cluster, 0)
 
 

@@ -1,17 +1,25 @@
 """Clients that send requests at a steady rate, and keep when each was answered, by which colour, and what failed."""
 
 import json
+import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
+from tests.sandbox.harness import Cluster
+
+RATE = 250
+"""Requests a second, of all clients together."""
 CLIENTS = 8
 TIMEOUT_SECONDS = 10
+VIRTUAL_SERVICE = ("networking.istio.io/v1", "VirtualService", "api-gateway", "pyairtable")
 
 
 class Answer(NamedTuple):
@@ -97,3 +105,25 @@ class Traffic:
             connection.close()  # the next request opens another
             failure = repr(error)
         return Answer(began, time.time(), colour, failure)
+
+
+def weight(cluster: Cluster) -> int:
+    """Green's share, as the mesh has been told."""
+    found = cluster.api.get(*VIRTUAL_SERVICE)
+    assert found
+    route = next(route for route in found["spec"]["http"] if route.get("name") == "weighted")
+    weights = {part["destination"]["subset"]: part.get("weight", 0) for part in route["route"]}
+    assert found["metadata"]["annotations"]["pyairtable.io/green-weight"] == str(weights["green"])
+    return weights["green"]
+
+
+def shifting(cluster: Cluster, *arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
+    """A shift that goes on meanwhile."""
+    return cluster.starting_runbook("shift", *arguments, "--json")
+
+
+def none_failed(traffic: Traffic, began: float, ended: float | None = None) -> None:
+    """See that nothing has failed in a span of time, up to now where it has no end."""
+    failed = [answer for answer in traffic.between(began, ended or time.time()) if answer.failure]
+    reasons = Counter((round(answer.began - began), answer.failure) for answer in failed)
+    assert not failed, f"{len(failed)} requests failed, by second and reason: {sorted(reasons.items())}"

@@ -1,0 +1,37 @@
+"""What becomes of traffic and of a shift while the API server is away: on a prod stack of its own.
+
+For longer than the nodes' heartbeats may be missing: what is here after it is no place for other tests.
+"""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.services import recorded
+from sandbox.state import State
+from tests.sandbox.harness import Cluster, running, wait_for
+from tests.sandbox.traffic import RATE, Traffic, none_failed, shifting, weight
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The stack at phase 4."""
+    with running("prod", tmp_path_factory.mktemp("state")) as made:
+        made.up(4)
+        yield made
+
+
+def test_traffic_goes_on_and_a_shift_stops_where_it_is(cluster: Cluster) -> None:
+    with Traffic(f"{cluster.outputs('prod')['api_gateway_url']}/api/v1/users", rate=RATE) as traffic:
+        with shifting(cluster, "--to", "10,50", "--hold", "120s") as process:
+            wait_for(lambda: weight(cluster) == 10, "the first step")
+            service = recorded(State(cluster.state))["pyairtable-prod-kube-apiserver"]
+            assert service.process
+            service.process.kill()
+            out, _ = process.communicate(timeout=90)
+            assert process.returncode == 1
+        none_failed(traffic, 0)
+    assert "10 %" in json.loads(out)["told"]
+    cluster.changes()  # brings it back
+    assert weight(cluster) == 10
