@@ -571,13 +571,13 @@ def serve_health(plane: ControlPlane, address: str, passed: Callable[[], float])
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
-def main(arguments: Sequence[str]) -> None:
-    """`python -m sandbox.kubelet`: run until it is asked to end.
+def asked_for(name: str, arguments: Sequence[str]) -> tuple[State, ControlPlane, str]:
+    """What one of the plane's own programs is started with: the state, the plane, and where it tells its health.
 
     Raises:
         SandboxError: there is no such control plane.
     """
-    parser = argparse.ArgumentParser(prog="python -m sandbox.kubelet")
+    parser = argparse.ArgumentParser(prog=f"python -m sandbox.{name}")
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--cluster", required=True)
     parser.add_argument("--listen", required=True, help="host:port of /healthz")
@@ -586,12 +586,22 @@ def main(arguments: Sequence[str]) -> None:
     state = State(asked.state_dir)
     plane = ControlPlanes(state).find(asked.cluster)
     if plane is None:
-        raise SandboxError(f"starting the kubelet: there is no control plane of {asked.cluster}")
+        raise SandboxError(f"starting the {name}: there is no control plane of {asked.cluster}")
+    return state, plane, asked.listen
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`python -m sandbox.kubelet`: run until it is asked to end.
+
+    Raises:
+        SandboxError: there is no such control plane.
+    """
+    state, plane, listen = asked_for("kubelet", arguments)
     end: queue.SimpleQueue[None] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.put(None))
     kubelet = Kubelet(state, plane)
-    serve_health(plane, asked.listen, lambda: kubelet.passed)
+    serve_health(plane, listen, lambda: kubelet.passed)
     kubelet.run(end)
 
 

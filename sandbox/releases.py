@@ -4,7 +4,6 @@ Each pod with a colour gets a server of this machine, from when it runs until it
 mesh, it is told where they are; the load balancer in front of the cluster leads to them.
 """
 
-import argparse
 import logging
 import queue
 import secrets
@@ -15,18 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from infra.naming import PROJECT
 from sandbox import edge_ports
 from sandbox.admission import IGNORED_BY_MESH, NOT_THE_APPLICATION, SERVICE_OF
 from sandbox.answers import LOOPBACK, Answerer, Answerers, Fault
-from sandbox.control_plane import MANAGED_NODES, ControlPlane, ControlPlanes
+from sandbox.control_plane import MANAGED_NODES, ControlPlane
 from sandbox.edge import Address, Edge
 from sandbox.errors import SandboxError
 from sandbox.faults import faults
-from sandbox.kubelet import METADATA_ONLY, Api, ApiError, serve_health, uid_of
+from sandbox.kubelet import METADATA_ONLY, Api, ApiError, asked_for, serve_health, uid_of
 from sandbox.kubernetes_api import Manifest
 from sandbox.pods import Pod
 from sandbox.state import State, read_json, write_json
@@ -425,16 +423,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         SandboxError: there is no such control plane.
     """
-    parser = argparse.ArgumentParser(prog="python -m sandbox.releases")
-    parser.add_argument("--state-dir", type=Path, required=True)
-    parser.add_argument("--cluster", required=True)
-    parser.add_argument("--listen", required=True, help="host:port of /healthz")
-    asked = parser.parse_args(arguments)
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    state = State(asked.state_dir)
-    plane = ControlPlanes(state).find(asked.cluster)
-    if plane is None:
-        raise SandboxError(f"starting the releases: there is no control plane of {asked.cluster}")
+    state, plane, listen = asked_for("releases", arguments)
     signals: queue.SimpleQueue[bool] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: signals.put(True))
@@ -450,7 +439,7 @@ def main(arguments: Sequence[str]) -> None:
     }
     edge = Edge(plane.folder / "edge", state.logs / f"{plane.cluster}-edge.log")
     releases = Releases(state, plane, ReleasesApi(plane), Answerers(address_of(plane)), edge)
-    serve_health(plane, asked.listen, lambda: releases.passed)
+    serve_health(plane, listen, lambda: releases.passed)
     try:
         run(releases, watches, signals)
     finally:
