@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from components.shared.mesh import RETIRE_AFTER
 from cost.instance_types import INSTANCE_TYPES
 from cost.schedule import running_share
 
@@ -298,6 +299,7 @@ class StoresSettings(Section):
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 SHORTEST_REFRESH_SECONDS: Final = 5
 LONGEST_REFRESH_SECONDS: Final = 24 * 3600
+Duration = Annotated[str, StringConstraints(pattern=DURATION)]
 
 
 def _seconds(duration: str) -> int:
@@ -307,7 +309,7 @@ def _seconds(duration: str) -> int:
 class SecretsSettings(Section):
     """AWS Secrets Manager, from phase 3 on."""
 
-    refresh_interval: Annotated[str, StringConstraints(pattern=DURATION)] = Field(default="15s", examples=["15s"])
+    refresh_interval: Duration = Field(default="15s", examples=["15s"])
     """How often each of the three secrets is fetched; every request is paid for."""
     rotation_schedule: Cron = Field(default=ROTATED, examples=["47 12 * * MON-FRI"])
     """When a day's rotation would be, UTC; while nodes run, where a nightSchedule stops them."""
@@ -484,6 +486,8 @@ class BlueGreenSettings(Section):
     """Whether meshed services refuse plain text; permissive is the first step of going back to phase 3."""
     stopped: Literal["none", "blue", "green"] = Field(default="none", examples=["green"])
     """The colour whose Deployments have no replicas; only one that gets no traffic by weight."""
+    retire_after: Duration = Field(default=RETIRE_AFTER, examples=["24h"])
+    """How long green has to have had all traffic before blue may be stopped."""
     services: Annotated[tuple[ServiceSettings, ...], Field(max_length=200)] = Field(
         default=(),
         examples=[
@@ -495,6 +499,11 @@ class BlueGreenSettings(Section):
         default=(),
         examples=[[{"name": "add-workspaces", "image": "microservices/workspace-service:v2.0.0", "kind": "expand"}]],
     )
+
+    @property
+    def retire_after_seconds(self) -> int:
+        """The same in seconds."""
+        return _seconds(self.retire_after)
 
     @field_validator("migrations")
     @classmethod

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from components.shared.mesh import RUNBOOK
 from runbook import gateways, traffic
 from runbook.errors import RunbookError
 from runbook.kubectl import Manifest, Objects
@@ -101,7 +102,7 @@ def _in_step(target: Target, seen: Seen) -> str:
     now = seen.traffic
     if now.is_in_step(deployed=deployed, config=config):
         return ""
-    if now.is_noted and now.changed_by == traffic.MANAGER:
+    if now.is_noted and now.changed_by == RUNBOOK:
         write(target, now.weight or 0)
         return ""
     return (

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote
 
+from components.shared.mesh import RUNBOOK
 from runbook.errors import BadInputError, RunbookError
 from runbook.proxy import LOG_LINE, Proxy
 
@@ -30,7 +31,7 @@ SECONDS: Final = 30
 """How long one call may take, logins of the kubeconfig's included."""
 PAGE: Final = 500
 """Objects in one answer to a list."""
-FIELD_MANAGER: Final = "runbook"
+FIELD_MANAGER: Final = RUNBOOK
 PLURALS: Final = {
     "configmap": "/api/v1 configmaps",
     "cronjob": "/apis/batch/v1 cronjobs",

@@ -1,16 +1,22 @@
 """Retire: blue's pods go, once green has had all traffic for long enough."""
 
-from typing import Any
+from typing import Any, Final
 
+from components.shared.mesh import RETIRE_AFTER
 from runbook import traffic
 from runbook.errors import RunbookError
 from runbook.lease import now
+from runbook.options import Duration
 from runbook.rollback import FULL, STOPPED, WEIGHT
 from runbook.target import Target
 
+HOLD: Final = "blueGreen.retireAfter"
 
-def retire(target: Target, hold: float) -> dict[str, Any]:
+
+def retire(target: Target) -> dict[str, Any]:
     """Write into the config that blue stands still; the next deployment does it.
+
+    How long green has to have had all traffic is in the config, too, and holds for that deployment as well.
 
     Raises:
         RunbookError: green has not had all traffic for that long.
@@ -26,10 +32,11 @@ def retire(target: Target, hold: float) -> dict[str, Any]:
     if seen.changed_at is None:
         raise RunbookError(f"{what}: the API server does not say since when green has all traffic")
     held = (now() - seen.changed_at).total_seconds()
+    hold = Duration().convert(target.config.get(HOLD, RETIRE_AFTER), None, None)
     if held < hold:
         raise RunbookError(
-            f"{what}: green has had all traffic for {_hours(held)}, and {_hours(hold)} are asked for; "
-            "wait, or say --hold"
+            f"{what}: green has had all traffic for {_hours(held)}, and {HOLD} asks for {_hours(hold)}; "
+            "wait, or deploy a shorter one"
         )
     target.config.set({STOPPED: traffic.BLUE})
     return {"stack": target.stack, "held_seconds": round(held), "config": target.config.name}

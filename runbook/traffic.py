@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from components.shared.manifests import NAMESPACE
+from components.shared.mesh import DEPLOYER, RUNBOOK, WHOLE
 from components.shared.mesh import WEIGHT_ANNOTATION as ANNOTATION
 from runbook.errors import RunbookError
 from runbook.kubectl import Kubectl, KubectlError, Manifest
@@ -19,10 +20,6 @@ SERVICE: Final = "api-gateway"
 HOST: Final = f"{SERVICE}.{NAMESPACE}.svc.cluster.local"
 PATH: Final = f"/apis/networking.istio.io/v1/namespaces/{NAMESPACE}/virtualservices/{SERVICE}"
 ROUTE: Final = "weighted"
-MANAGER: Final = "runbook"
-"""Whose changes these are, in `managedFields`."""
-DEPLOYER: Final = "pulumi"
-"""How Pulumi's name begins there."""
 BLUE: Final = "blue"
 GREEN: Final = "green"
 ATTEMPTS: Final = 5
@@ -114,7 +111,7 @@ def _set_weight(kubectl: Kubectl, weight: int, expected: int | None) -> Traffic:
     if expected is not None and before.weight != expected:
         raise RunbookError(f"{before.changed_by or 'somebody'} has moved the traffic to {before.weight} %")
     try:
-        kubectl.patch(PATH, _change(service, weight), field_manager=MANAGER)
+        kubectl.patch(PATH, _change(service, weight), field_manager=RUNBOOK)
     except KubectlError as error:
         if error.reason == "Conflict":
             raise ConflictError(f"{error}; run it again") from None
@@ -139,7 +136,7 @@ def _change(service: Manifest, weight: int) -> Manifest:
             f"changing the VirtualService {SERVICE}: it has no route {ROUTE} with the subsets {BLUE} and {GREEN}; "
             "bring it back with a deployment"
         )
-    weights = {BLUE: 100 - weight, GREEN: weight}
+    weights = {BLUE: WHOLE - weight, GREEN: weight}
     route = {**changed, "route": [{**part, "weight": weights[_subset(part)]} for part in changed["route"]]}
     return {
         "metadata": {
@@ -156,7 +153,7 @@ def _route(service: Manifest) -> Manifest | None:
 
 def _weight(route: Manifest) -> int | None:
     weights = {_subset(part): part.get("weight", 0) for part in route.get("route") or []}
-    is_ours = weights.keys() == {BLUE, GREEN} and sum(weights.values()) == 100  # noqa: PLR2004 — per cent
+    is_ours = weights.keys() == {BLUE, GREEN} and sum(weights.values()) == WHOLE
     return weights[GREEN] if is_ours else None
 
 

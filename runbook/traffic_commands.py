@@ -123,24 +123,16 @@ def traffic(*, as_json: bool, stack: str, sandbox: bool, state_dir: Path | None)
         click.get_current_context().exit(NOT_KEPT)
 
 
-@click.command(epilog="Example: runbook retire --stack prod --hold 24h")
-@click.option(
-    "--hold",
-    type=Duration(),
-    default="24h",
-    show_default=True,
-    metavar="DURATION",
-    help="How long green must have had all traffic.",
-)
+@click.command(epilog="Example: runbook retire --stack prod")
 @json_option("held_seconds, config")
 @stack_options
-def retire(*, hold: float, as_json: bool, stack: str, sandbox: bool, state_dir: Path | None) -> None:
-    """Let the next deployment stop blue's pods, once green has had all traffic for long enough."""
+def retire(*, as_json: bool, stack: str, sandbox: bool, state_dir: Path | None) -> None:
+    """Let the next deployment stop blue's pods, once green has had all traffic for blueGreen.retireAfter."""
     from runbook import retire as retiring
     from runbook.target import opened
 
     with opened(stack, sandbox=sandbox, state_dir=state_dir, least=Phase.BLUE_GREEN) as target:
-        done = retiring.retire(target, hold)
+        done = retiring.retire(target)
     if as_json:
         click.echo(json.dumps(done, indent=2))
     else:

@@ -10,13 +10,13 @@ import pulumi_kubernetes as kubernetes
 from components.blue_green.ingress_gateway import IngressGateway, IngressGatewayArgs, gateway_release
 from components.blue_green.istio import istio_object
 from components.blue_green.release_guard import once_available
+from components.blue_green.release_policies import ReleasePolicies, ReleasePoliciesArgs
 from components.blue_green.routing import from_colour, rule, to
 from components.shared.deployments import RunningDeployment
-from components.shared.mesh import WEIGHT_ANNOTATION
+from components.shared.mesh import WEIGHT_ANNOTATION, WHOLE
 from components.shared.stores import host
 
 CANARY = {"headers": {"canary": {"exact": "true"}}}
-WHOLE = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class BlueGreenArgs:
     """Per cent."""
     green_deployments: Mapping[str, RunningDeployment]
     """By their names in the cluster."""
+    retire_after_seconds: int
+    """How long green has to have had all traffic before a deployment may stop blue."""
 
 
 class BlueGreen(pulumi.ComponentResource):
@@ -57,6 +59,11 @@ class BlueGreen(pulumi.ComponentResource):
                 service=args.service,
                 service_port=args.service_port,
             ),
+            pulumi.ResourceOptions(parent=self),
+        )
+        policies = ReleasePolicies(
+            f"{name}-policies",
+            ReleasePoliciesArgs(service=args.service, retire_after_seconds=args.retire_after_seconds),
             pulumi.ResourceOptions(parent=self),
         )
         weight = pulumi.Output.from_input(args.green_weight)
@@ -90,7 +97,7 @@ class BlueGreen(pulumi.ComponentResource):
             args.gateways,
             pulumi.ResourceOptions(parent=gateway, depends_on=[*gateway.ready, route]),
         )
-        self.ready = [*gateway.ready, route, running]
+        self.ready = [*gateway.ready, *policies.ready, route, running]
         self.green_weight = route.id.apply(lambda _: args.green_weight)
         self.register_outputs({})
 

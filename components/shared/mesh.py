@@ -4,6 +4,14 @@ from typing import Final
 
 WEIGHT_ANNOTATION: Final = "pyairtable.io/green-weight"
 """Of the public service's VirtualService: green's weight, noted by whoever changes it."""
+WHOLE: Final = 100
+"""Per cent."""
+RETIRE_AFTER: Final = "24h"
+"""How long green has had all traffic before blue may be stopped, where the config does not say."""
+RUNBOOK: Final = "runbook"
+"""Who the runbook is in the API server's `managedFields`."""
+DEPLOYER: Final = "pulumi"
+"""How the name of a deployment's manager begins there."""
 SYSTEM_NAMESPACE: Final = "istio-system"
 GATEWAY: Final = "ingress-gateway"
 GATEWAY_SELECTOR: Final = {"app": GATEWAY, "istio": GATEWAY}

@@ -57,6 +57,7 @@ def blue_green_args(settings: Settings, green: Workloads | None, edge: Edge | No
             f"{service}{GREEN_SUFFIX}": deployment
             for service, deployment in (green.deployments if green else {}).items()
         },
+        retire_after_seconds=settings.blue_green.retire_after_seconds,
     )
 
 

@@ -125,8 +125,11 @@ class Cluster(Sandbox):
 
     def services(self) -> list[dict[str, Any]]:
         """The services of the committed stack file."""
-        content = yaml.safe_load((self.checkout / f"Pulumi.{self.stack}.yaml").read_text())
-        return content["config"]["pyairtable:services"]
+        return self.stack_file()["pyairtable:services"]
+
+    def stack_file(self) -> dict[str, Any]:
+        """The config of the committed stack file."""
+        return yaml.safe_load((self.checkout / f"Pulumi.{self.stack}.yaml").read_text())["config"]
 
     def override(self, key: str, value: object) -> None:
         """Set a key of the sandbox's own config of the stack."""

@@ -184,9 +184,26 @@ def sidecars(cluster: Cluster, colour: str) -> list[Sidecar]:
 
 
 class TestShifting:
-    """By the runbook's commands."""
+    """By edits of the config, and by the runbook's commands, after which a deployment has to know of them first."""
 
-    def test_each_step_gets_its_share_nothing_fails_and_a_rollback_is_immediate(
+    def test_an_edit_of_the_weight_changes_one_resource_and_nothing_fails(
+        self, cluster: Cluster, traffic: Traffic, canary: Traffic
+    ) -> None:
+        began = time.time()
+        for step in (*STEPS, 0):
+            cluster.override("blueGreen.greenWeight", step)
+            (changed,) = cluster.changes()
+            assert changed[:2] == ("update", "kubernetes:networking.istio.io/v1:VirtualService")
+            cluster.up(4)
+            assert weight(cluster) == step
+            since = time.time()
+            wait_for(lambda since=since: time.time() - since > HOLD_SECONDS / 2, "requests at this weight")
+            share = traffic.share("green", since + HEARD_SECONDS, time.time())
+            assert abs(share - step) <= POINTS * 1.5, f"{share:.1f} % at {step} %"
+        none_failed(traffic, began)
+        assert {answer.colour for answer in canary.answers} == {"green"}
+
+    def test_by_the_runbook_each_step_gets_its_share_nothing_fails_and_a_rollback_is_immediate(
         self, cluster: Cluster, traffic: Traffic, canary: Traffic
     ) -> None:
         began, sofar = time.time(), len(traffic.answers)
@@ -212,23 +229,6 @@ class TestShifting:
         none_failed(traffic, began, ended)
         assert {answer.colour for answer in canary.answers} == {"green"}
 
-    def test_the_same_by_config_edit_and_up_changes_one_resource_each_time(
-        self, cluster: Cluster, traffic: Traffic, canary: Traffic
-    ) -> None:
-        began = time.time()
-        for step in (*STEPS, 0):
-            cluster.override("blueGreen.greenWeight", step)
-            (changed,) = cluster.changes()
-            assert changed[:2] == ("update", "kubernetes:networking.istio.io/v1:VirtualService")
-            cluster.up(4)
-            assert weight(cluster) == step
-            since = time.time()
-            wait_for(lambda since=since: time.time() - since > HOLD_SECONDS / 2, "requests at this weight")
-            share = traffic.share("green", since + HEARD_SECONDS, time.time())
-            assert abs(share - step) <= POINTS * 1.5, f"{share:.1f} % at {step} %"
-        none_failed(traffic, began)
-        assert {answer.colour for answer in canary.answers} == {"green"}
-
     def test_an_up_after_a_rollback_does_not_undo_it(self, cluster: Cluster) -> None:
         at(cluster, 50)
         cluster.runbook("rollback")
@@ -243,7 +243,32 @@ class TestShifting:
         cluster.override("blueGreen.greenWeight", 50)  # as in a pipeline, whose checkout has not heard of it
         told = cluster.runbook("traffic", check=False)
         assert told.returncode == 3
+        done = cluster.run("up", "--stack", "prod", "--phase", "4", expect=1)
+        assert "it has 0 % from the runbook or by hand" in done.stdout + done.stderr
+        assert weight(cluster) == 0
         at(cluster, 0)
+
+    def test_a_rollback_stays_when_an_up_was_under_way_that_gives_green_more(
+        self, cluster: Cluster, traffic: Traffic
+    ) -> None:
+        began = time.time()
+        at(cluster, 10)
+        cluster.up(4)  # from here on the weight is a deployment's
+        cluster.run("break", "user-service", "--colour", "green", "--how", "crash", "--stack", "prod")
+        wait_for(lambda: not any(map(is_ready, cluster.pods("user-service"))), "green to be unavailable")
+        cluster.override("blueGreen.greenWeight", 50)
+        cluster.override("blueGreen.services", green_with(cluster, "user-service", "v2.0.1"))
+        with cluster.start("up", "--stack", "prod", "--phase", "4") as up:
+            wait_for(lambda: image(cluster, "user-service-green").endswith(":v2.0.1"), "the up to wait for its pods")
+            cluster.runbook("rollback")
+            cluster.run("mend", "user-service", "--colour", "green", "--stack", "prod")
+            told, _ = up.communicate(timeout=cluster.timeout_seconds)
+        assert up.returncode == 1
+        assert "it has 0 % from the runbook or by hand" in told
+        assert weight(cluster) == 0
+        none_failed(traffic, began)
+        at(cluster, 0)
+        cluster.up(4)
 
 
 class TestFaults:
@@ -336,6 +361,34 @@ class TestFaults:
         at(cluster, 0)
 
 
+class TestRetiring:
+    """Blue goes when green has had everything for long enough, and comes back when it is wanted."""
+
+    def test_an_edit_by_hand_does_not_stop_blue_before_its_time(self, cluster: Cluster) -> None:
+        at(cluster, 100)
+        cluster.override("blueGreen.stopped", "blue")
+        done = cluster.run("up", "--stack", "prod", "--phase", "4", expect=1)
+        assert "green has not had all requests for 86400 s" in done.stdout + done.stderr
+        cluster.override("blueGreen.stopped", "none")
+
+    def test_blue_is_retired_and_back_without_a_failed_request(self, cluster: Cluster, traffic: Traffic) -> None:
+        began = time.time()
+        at(cluster, 100)
+        cluster.override("blueGreen.retireAfter", "1s")
+        cluster.up(4)
+        cluster.runbook("retire")
+        cluster.up(4)
+        wait_for(lambda: colours(cluster) == {"green"}, "blue's pods to go")
+        assert cluster.runbook("rollback", check=False).returncode == 1
+        assert weight(cluster) == 100
+        cluster.override("blueGreen.stopped", "none")
+        cluster.up(4)
+        wait_for(lambda: colours(cluster) == {"blue", "green"} and cluster.not_running() == [], "blue to be back")
+        at(cluster, 0)
+        wait_for(lambda: settled(traffic, "blue"), "all traffic to be on blue")
+        none_failed(traffic, began)
+
+
 class TestValidation:
     """The production validation of the runbook."""
 
@@ -369,6 +422,26 @@ class TestGoingDown:
         assert deployments(cluster) == blue_before
         assert left(cluster) == {}
         assert cluster.changes(3) == set()
+
+
+def green_with(cluster: Cluster, service: str, tag: str) -> list[dict[str, Any]]:
+    """Green's services, one of them from another image."""
+    return [
+        {**each, "image": f"{each['image'].partition(':')[0]}:{tag}"} if each["name"] == service else each
+        for each in cluster.stack_file()["pyairtable:blueGreen"]["services"]
+    ]
+
+
+def image(cluster: Cluster, deployment: str) -> str:
+    """What a Deployment's pods are to run."""
+    found = cluster.api.get("apps/v1", "Deployment", deployment, "pyairtable")
+    assert found
+    return found["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def colours(cluster: Cluster) -> set[str]:
+    """Those that have pods."""
+    return {label(pod, "version") for pod in cluster.pods() if label(pod, "version")}
 
 
 def shift_is_held(cluster: Cluster) -> bool:

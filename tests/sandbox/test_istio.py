@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from infra.naming import PROJECT
-from sandbox import istio
 from sandbox.errors import SandboxError
 from sandbox.kubernetes_api import KubernetesApiError, Manifest
 from sandbox.state import read_json
 from tests.sandbox.workshop import Workshop, opened
+from tests.sandbox.workshop import istio_release as release
 
 REVISION = "1-31-1"
 HOST = f"shop.{PROJECT}.svc.cluster.local"
@@ -29,18 +29,6 @@ PLAIN_LABELS = {"app": "shop"}
 MESH_LABELS = {**PLAIN_LABELS, "istio.io/rev": REVISION, "sidecar.istio.io/inject": "true"}
 COLOURS = {"blue": "127.1.0.2", "green": "127.1.0.3"}
 RELEASES = ("base", "cni", "istiod", "gateway")
-
-
-def release(chart: str, name: str, namespace: str, **values: Any) -> tuple[str, Manifest]:
-    inputs = {
-        "chart": chart,
-        "name": name,
-        "namespace": namespace,
-        "version": istio.VERSION,
-        "compat": "true",
-        "values": values,
-    }
-    return "kubernetes:helm.sh/v3:Release", inputs
 
 
 def releases(**gateway: Any) -> dict[str, tuple[str, Manifest]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pulumi
 
-from sandbox import checkout, nodes
+from sandbox import checkout, istio, nodes
 from sandbox.charts import CHARTS
 from sandbox.control_plane import ControlPlane, ControlPlanes
 from sandbox.engine import Backends, Engine, Target
@@ -159,6 +159,19 @@ def definitions(name: str, **values: Any) -> tuple[str, Manifest]:
             "crds": {f"create{kind}": False for kind in kinds},
             **values,
         },
+    }
+    return "kubernetes:helm.sh/v3:Release", inputs
+
+
+def istio_release(chart: str, name: str, namespace: str, **values: Any) -> tuple[str, Manifest]:
+    """A release of one of Istio's charts."""
+    inputs = {
+        "chart": chart,
+        "name": name,
+        "namespace": namespace,
+        "version": istio.VERSION,
+        "compat": "true",
+        "values": values,
     }
     return "kubernetes:helm.sh/v3:Release", inputs
 

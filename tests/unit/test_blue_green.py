@@ -130,6 +130,28 @@ class TestWeight:
         assert len(prices) == 1
 
 
+class TestReleasePolicies:
+    """What the API server refuses of a deployment; tests/sandbox/test_release_policies.py has it refuse."""
+
+    @pytest.mark.parametrize("policy", ["pyairtable-keep-rollbacks", "pyairtable-keep-blue"])
+    def test_each_is_in_force_and_lets_through_what_it_cannot_read(self, policy: str) -> None:
+        graph = two_releases()
+        assert graph.object("ValidatingAdmissionPolicy", policy).inputs["spec"]["failurePolicy"] == "Ignore"
+        binding = graph.object("ValidatingAdmissionPolicyBinding", policy).inputs["spec"]
+        assert (binding["policyName"], binding["validationActions"]) == (policy, ["Deny"])
+
+    @pytest.mark.parametrize(("given", "seconds"), [({}, 86400), ({"retireAfter": "30m"}, 1800)])
+    def test_blue_stays_for_as_long_as_the_config_says(self, given: Mapping[str, Any], seconds: int) -> None:
+        spec = two_releases(**given).object("ValidatingAdmissionPolicy", "pyairtable-keep-blue").inputs["spec"]
+        assert f'duration("{seconds}s")' in spec["validations"][-1]["expression"]
+
+    def test_they_are_there_before_anything_that_comes_after_the_routes(self) -> None:
+        graph = two_releases(greenWeight=100, stopped="blue")
+        policies = {node.urn for node in graph.objects("ValidatingAdmissionPolicyBinding")}
+        (stopped,) = (node for node in graph.objects("Deployment") if node.inputs["metadata"]["name"] == GATEWAY)
+        assert policies <= graph.before(stopped)
+
+
 READ = "blue-green-guard-auth-service-green-live"
 """The look at one of green's Deployments in the whole program."""
 DEPLOYMENTS = {

@@ -90,6 +90,8 @@ KUBERNETES = {kind: f"kubernetes:core/v1:{kind}" for kind in ("ConfigMap", "Name
     "RoleBinding": "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding",
     "ServiceAccount": "kubernetes:core/v1:ServiceAccount",
     "StatefulSet": "kubernetes:apps/v1:StatefulSet",
+    "ValidatingAdmissionPolicy": "kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding": "kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicyBinding",
 }
 NETWORK = {
     "compute-network": "pyairtable:compute:Network",
@@ -312,6 +314,11 @@ MESH = {
     "blue-green-gateway-service-policy": KUBERNETES["NetworkPolicy"],
     "blue-green-gateway-release": KUBERNETES["Release"],
     "blue-green-gateway-gateway": istio("Gateway"),
+    "blue-green-policies": "pyairtable:blue_green:ReleasePolicies",
+    "blue-green-policies-rollbacks": KUBERNETES["ValidatingAdmissionPolicy"],
+    "blue-green-policies-rollbacks-binding": KUBERNETES["ValidatingAdmissionPolicyBinding"],
+    "blue-green-policies-blue": KUBERNETES["ValidatingAdmissionPolicy"],
+    "blue-green-policies-blue-binding": KUBERNETES["ValidatingAdmissionPolicyBinding"],
     "blue-green-route": istio("VirtualService"),
 }
 
@@ -575,7 +582,13 @@ def test_no_object_of_kubernetes_has_the_name_of_another_of_its_kind(stack: str,
 @every_environment_and_phase
 def test_every_object_of_kubernetes_is_named_and_in_the_namespace(stack: str, phase: Phase) -> None:
     graph = at(stack, phase)
-    everywhere = {"Namespace", "PersistentVolume", "PriorityClass"}
+    everywhere = {
+        "Namespace",
+        "PersistentVolume",
+        "PriorityClass",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    }
     outside = [
         node.name
         for node in objects(graph)

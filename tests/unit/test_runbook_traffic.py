@@ -140,7 +140,8 @@ def test_blue_is_stopped_by_the_next_deployment_once_green_has_held_everything(
 
 def test_that_is_told_in_json_too(traffic: Traffic, world: TrafficWorld) -> None:
     at_100(traffic, world, 2)
-    done = json.loads(traffic.run("retire", "--hold", "1h", "--json").stdout)
+    traffic.config(greenWeight=100, retireAfter="1h")
+    done = json.loads(traffic.run("retire", "--json").stdout)
     assert done == {"stack": "prod", "held_seconds": 7200, "config": "Pulumi.prod.yaml"}
 
 
@@ -152,7 +153,8 @@ def not_retired(traffic: Traffic) -> str:
 
 def test_blue_stays_until_green_has_held_for_long_enough(traffic: Traffic, world: TrafficWorld) -> None:
     at_100(traffic, world, 23)
-    assert "prod: green has had all traffic for 23.0 h, and 24.0 h are asked for; wait, or say" in not_retired(traffic)
+    told = "prod: green has had all traffic for 23.0 h, and blueGreen.retireAfter asks for 24.0 h; wait"
+    assert told in not_retired(traffic)
 
 
 def test_blue_stays_while_green_has_less_than_everything(traffic: Traffic, world: TrafficWorld) -> None:

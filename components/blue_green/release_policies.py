@@ -1,0 +1,151 @@
+"""ReleasePolicies: what the API server refuses of a deployment, so that none undoes a rollback or closes the way back.
+
+A deployment goes by what it read when it began. The API server sees the traffic as it is when a change arrives, and by
+`managedFields` who has brought it there and when.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.blue_green.istio import NETWORKING
+from components.shared.manifests import NAMESPACE
+from components.shared.mesh import DEPLOYER, RUNBOOK, WEIGHT_ANNOTATION, WHOLE
+
+KEEP_ROLLBACKS: Final = "pyairtable-keep-rollbacks"
+KEEP_BLUE: Final = "pyairtable-keep-blue"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasePoliciesArgs:
+    """Whose route it is, and how long blue has to stay."""
+
+    service: str
+    """The public service, whose VirtualService of the same name holds the weights."""
+    retire_after_seconds: int
+    """For so long green has to have had all traffic before a deployment may stop blue."""
+
+
+class ReleasePolicies(pulumi.ComponentResource):
+    """Two ValidatingAdmissionPolicies. A change that lowers green's weight is never refused."""
+
+    ready: list[pulumi.Resource]
+
+    def __init__(self, name: str, args: ReleasePoliciesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("pyairtable:blue_green:ReleasePolicies", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        self.ready = [
+            *_policy(f"{name}-rollbacks", KEEP_ROLLBACKS, keep_rollbacks(args.service), {}, child),
+            *_policy(
+                f"{name}-blue",
+                KEEP_BLUE,
+                keep_blue(args.retire_after_seconds),
+                {
+                    "param_ref": {
+                        "name": args.service,
+                        "namespace": NAMESPACE,
+                        "parameter_not_found_action": "Allow",  # without a route nobody has left blue
+                    }
+                },
+                child,
+            ),
+        ]
+        self.register_outputs({})
+
+
+def keep_rollbacks(service: str) -> dict[str, Any]:
+    """What the runbook has moved, only the runbook moves on to green, until a deployment has asked for the same."""
+    old, new = (f'int({what}.metadata.?annotations[?"{WEIGHT_ANNOTATION}"].orValue("0"))' for what in SIDES)
+    moved = f'giving green " + string({new}) + " % of the requests: it has " + string({old}) + " %'
+    return {
+        **_updates(NETWORKING, "virtualservices", [service]),
+        "match_conditions": [{"name": "gives-green-more", "expression": f"{new} > {old}"}],
+        "variables": [{"name": side, "expression": f"{_owners(side)}.map(entry, entry.manager)"} for side in SIDES],
+        "validations": [
+            {
+                "expression": (
+                    "size(variables.oldObject) == 0"
+                    f' || variables.oldObject.exists(manager, manager.startsWith("{DEPLOYER}"))'
+                    f' || "{RUNBOOK}" in variables.object'
+                ),
+                "message_expression": (
+                    f'"{moved} from the runbook or by hand, and no deployment has asked for that since; deploy the '
+                    'stack file that says so, or go on with runbook shift"'
+                ),
+            }
+        ],
+    }
+
+
+def keep_blue(seconds: int) -> dict[str, Any]:
+    """A deployment stops blue only once green has had all traffic for so long."""
+    return {
+        **_updates("apps/v1", "deployments", []),
+        "param_kind": {"api_version": NETWORKING, "kind": "VirtualService"},
+        "match_conditions": [
+            {"name": "of-blue", "expression": 'object.metadata.?labels[?"version"].orValue("") == "blue"'},
+            {"name": "stops-it", "expression": "oldObject.spec.replicas > 0 && object.spec.replicas == 0"},
+        ],
+        "variables": [
+            # Whoever asked for the same later owns the annotation, too.
+            {"name": "since", "expression": f"{_owners('params')}.map(entry, timestamp(entry.time))"},
+            # The change that is looked at is among its own entries: the latest is now.
+            {"name": "times", "expression": "object.metadata.managedFields.map(entry, timestamp(entry.time))"},
+        ],
+        "validations": [
+            {
+                "expression": f'params.metadata.?annotations[?"{WEIGHT_ANNOTATION}"].orValue("") == "{WHOLE}"',
+                "message": f"stopping blue: green has not all requests; {WAY}",
+            },
+            {
+                "expression": (
+                    "variables.since.exists(since, variables.times.exists(time, "
+                    f'time - since >= duration("{seconds}s")))'
+                ),
+                "message": f"stopping blue: green has not had all requests for {seconds} s; {WAY}",
+            },
+        ],
+    }
+
+
+SIDES: Final = ("oldObject", "object")
+"""Before a change, and after it."""
+WAY: Final = "take blueGreen.stopped: blue out of the stack file until runbook retire puts it there"
+
+
+def _owners(what: str) -> str:
+    """Entries of `managedFields`, as CEL: those that own the weight."""
+    fields = f'?fieldsV1[?"f:metadata"][?"f:annotations"][?"f:{WEIGHT_ANNOTATION}"]'
+    return f"{what}.metadata.?managedFields.orValue([]).filter(entry, entry.{fields}.hasValue())"
+
+
+def _updates(api_version: str, resources: str, names: list[str]) -> dict[str, Any]:
+    """Which changes a policy looks at; what it cannot read it lets through, so as not to be in a rollback's way."""
+    group, _, version = api_version.partition("/")
+    rule = {"api_groups": [group], "api_versions": [version], "resources": [resources], "operations": ["UPDATE"]}
+    return {
+        "failure_policy": "Ignore",
+        "match_constraints": {
+            "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": NAMESPACE}},
+            "resource_rules": [{**rule, **({"resource_names": names} if names else {})}],
+        },
+    }
+
+
+def _policy(
+    resource_name: str, name: str, spec: Any, binding: Mapping[str, Any], opts: pulumi.ResourceOptions
+) -> list[pulumi.Resource]:
+    """A policy, and what puts it in force."""
+    policy = kubernetes.admissionregistration.v1.ValidatingAdmissionPolicy(
+        resource_name, metadata={"name": name}, spec=spec, opts=opts
+    )
+    bound: Any = {"policy_name": policy.metadata.name, "validation_actions": ["Deny"], **binding}
+    return [
+        policy,
+        kubernetes.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+            f"{resource_name}-binding", metadata={"name": name}, spec=bound, opts=opts
+        ),
+    ]
