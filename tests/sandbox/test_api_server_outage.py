@@ -10,7 +10,8 @@ import pytest
 
 from sandbox.services import recorded
 from sandbox.state import State
-from tests.sandbox.harness import Cluster, running, wait_for
+from tests.program.harness import wait_for
+from tests.sandbox.harness import Cluster, running
 from tests.sandbox.traffic import RATE, Traffic, none_failed, shifting, weight
 
 

@@ -12,7 +12,8 @@ import pytest
 from sandbox.control_plane import ControlPlanes
 from sandbox.state import State
 from sandbox.tools import TOOLS, find
-from tests.sandbox.harness import Cluster, is_ready, label, name_of, running, wait_for
+from tests.program.harness import wait_for
+from tests.sandbox.harness import Cluster, is_ready, label, name_of, running
 from tests.sandbox.sidecars import Sidecar, sidecar_of
 from tests.sandbox.traffic import RATE, Traffic, none_failed, shifting, weight
 
