@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ import boto3
 import psutil
 
 TIMEOUT_SECONDS = 120
+WAIT_SECONDS = 300
+"""Far longer than anything takes that is waited for, on a machine that has much else to do, too."""
+LONGEST_PAUSE_SECONDS = 0.2
 
 
 class Step(NamedTuple):
@@ -141,6 +145,32 @@ class Sandbox:
             )
             for kind, items in listed.items()
         }
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until a condition holds; fail, saying which, when it does not in time."""
+    deadline, pause = time.monotonic() + seconds, 0.02
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(pause)
+        pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def children(process: subprocess.Popen[str], word: str) -> list[psutil.Process]:
+    """Processes that a command has started, by a word of their command line."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if word in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that has, and that nobody has asked how, is still listed."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def heed_signals() -> None:

@@ -2,14 +2,13 @@
 
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 
 import psutil
 import pytest
 
+from sandbox.services import recorded
 from sandbox.state import State
-from tests.program.harness import TIMEOUT_SECONDS, Sandbox
+from tests.program.harness import TIMEOUT_SECONDS, Sandbox, children, is_alive, wait_for
 
 COMPLETE = {
     "budgets": ["pyairtable-dev-monthly-budget"],
@@ -28,19 +27,6 @@ COMPLETE = {
 """All of phase 1, once each."""
 
 UP = ("up", "--stack", "dev", "--phase", "1")
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Wait until a condition holds; fail, saying which, when it does not in time."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
-
-
-def children(process: subprocess.Popen[str], word: str) -> list[psutil.Process]:
-    """Processes that a command has started, by a word of their command line."""
-    return [child for child in psutil.Process(process.pid).children() if word in " ".join(child.cmdline())]
 
 
 def up_in_the_middle(sandbox: Sandbox) -> tuple[subprocess.Popen[str], psutil.Process]:
@@ -68,7 +54,7 @@ def test_an_up_that_is_killed_in_the_middle_is_ended_by_the_next(fresh_sandbox: 
     if victim in ("command", "both"):
         process.kill()
     process.communicate(timeout=TIMEOUT_SECONDS)
-    wait_for(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE, "the engine to end")
+    wait_for(lambda: not is_alive(engine), "the engine to end")
     assert_converges(fresh_sandbox)
     if victim == "both":
         assert fresh_sandbox.plan("--stack", "dev", "--phase", "1") == set()
@@ -90,7 +76,13 @@ def test_ctrl_c_leaves_nothing_running_but_the_emulator(sandbox: Sandbox) -> Non
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 130
-    assert ["ministack" in " ".join(p.cmdline()) for p in sandbox.processes()] == [True]
+    wait_for(lambda: only_the_emulator_runs(sandbox), "the end of the engine, which a dead command takes along")
+
+
+def only_the_emulator_runs(sandbox: Sandbox) -> bool:
+    running = sandbox.processes()
+    service = recorded(State(sandbox.state))["ministack"]
+    return running == [service.process]
 
 
 def preview_in_the_middle(sandbox: Sandbox) -> subprocess.Popen[str]:

@@ -11,6 +11,7 @@ import yaml
 
 from sandbox import fit
 from sandbox.tools import TOOLS, find
+from tests.program.harness import wait_for
 from tests.sandbox.harness import Cluster, is_ready, label
 
 CAPACITY = "eks.amazonaws.com/capacityType"
@@ -70,8 +71,8 @@ class CommittedEnvironment:
         assert Counter(label(node, CAPACITY) for node in cluster.nodes()) == NODES[cluster.stack]
 
     def test_every_pod_runs(self, cluster: Cluster) -> None:
-        assert cluster.not_running() == []
-        assert {"postgres", "redis", "api-gateway"} <= {label(pod, "app") for pod in cluster.pods()}
+        # An autoscaler may be about to bring its service to its least replicas.
+        wait_for(cluster.everything_runs, "every pod to run")
 
     def test_everything_fits_even_while_the_largest_rollout_goes_on(self, cluster: Cluster) -> None:
         assert json.loads(cluster.run("fit", "--stack", cluster.stack, "--json").stdout) == []

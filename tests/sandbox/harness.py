@@ -1,23 +1,22 @@
 """A stack deployed into a sandbox with a control plane, and questions to its API server."""
 
+import contextlib
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from sandbox.checkout import ROOT
-from sandbox.control_plane import ControlPlanes
+from sandbox.control_plane import ControlPlane, ControlPlanes
 from sandbox.kubernetes_api import KubernetesApi, Manifest
-from sandbox.state import State
-from tests.program.harness import Sandbox, Step, heed_signals
-
-WAIT_SECONDS = 120
+from sandbox.state import State, read_json
+from tests.program.harness import Sandbox, Step, heed_signals, is_alive
 
 
 class Cluster(Sandbox):
@@ -85,11 +84,16 @@ class Cluster(Sandbox):
         return done.stdout + done.stderr
 
     @property
-    def api(self) -> KubernetesApi:
-        """The API server, asked as its administrator."""
+    def plane(self) -> ControlPlane:
+        """The control plane of its cluster."""
         plane = ControlPlanes(State(self.state)).find(f"pyairtable-{self.stack}")
         assert plane, f"the stack {self.stack} has no control plane"
-        return KubernetesApi(plane.kubeconfig)
+        return plane
+
+    @property
+    def api(self) -> KubernetesApi:
+        """The API server, asked as its administrator."""
+        return KubernetesApi(self.plane.kubeconfig)
 
     def pods(self, app: str = "") -> list[Manifest]:
         """Pods of the namespace that are not on their way out, of one app or of all."""
@@ -107,6 +111,11 @@ class Cluster(Sandbox):
             for pod in self.api.list("v1", "Pod")
             if not is_ready(pod)
         ]
+
+    def everything_runs(self) -> bool:
+        """Whether each store and service has a pod, and then every pod of the cluster is ready."""
+        wanted = {"postgres", "redis", *(service["name"] for service in self.services())}
+        return wanted <= {label(pod, "app") for pod in self.pods()} and self.not_running() == []
 
     def node_of(self, app: str) -> Manifest:
         """The node on which an app's only pod runs."""
@@ -249,9 +258,14 @@ def label(thing: Manifest, name: str) -> str:
     return thing["metadata"].get("labels", {}).get(name, "")
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
-    """Wait until a condition holds; fail, saying which, when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.2)
+def processes_of(plane: ControlPlane, container: str = "") -> list[psutil.Process]:
+    """The processes that run for the containers of a name, or for all that really run.
+
+    The kubelet looks at its pods twice a second: what the API server has been told takes a moment to be so here.
+    """
+    found: list[psutil.Process] = []
+    for key, entry in read_json(plane.containers).items():
+        if entry["pid"] and container in ("", key.rpartition("/")[2]):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(entry["pid"]))
+    return [process for process in found if is_alive(process)]

@@ -107,7 +107,8 @@ def _asking(plane: ControlPlane, pod: Manifest) -> Generator[Any]:
 
         def ask(resources: str, *names: str) -> None:
             requests.put(_REQUEST(node=node, type_url=resources, resource_names=names))
-            next(answers)
+            while resources.encode() not in next(answers):  # istiod also sends what has changed meanwhile
+                pass
 
         try:
             yield ask

@@ -6,9 +6,9 @@ import pytest
 
 from sandbox.control_plane import ControlPlanes
 from sandbox.state import State
-from tests.program.harness import Step
+from tests.program.harness import Step, wait_for
 from tests.sandbox.checks import CommittedEnvironment
-from tests.sandbox.harness import Cluster, is_ready, label, name_of, wait_for
+from tests.sandbox.harness import Cluster, is_ready, label, name_of
 
 ZONE = "topology.kubernetes.io/zone"
 COMPUTE = {"pyairtable:compute:Compute", "pyairtable:compute:Workloads"}
@@ -52,10 +52,6 @@ def cluster(dev: Cluster, plan: set[Step]) -> Cluster:  # noqa: ARG001 - the pre
 
 def replicas(cluster: Cluster, service: str) -> int:
     return len(cluster.pods(service))
-
-
-def everything_runs(cluster: Cluster) -> bool:
-    return cluster.not_running() == [] and all(replicas(cluster, app) for app in ("postgres", "redis", "auth-service"))
 
 
 def test_the_step_up_makes_what_the_phase_owns_and_touches_nothing_else(plan: set[Step]) -> None:
@@ -107,14 +103,14 @@ def test_a_service_that_is_too_large_stays_pending_and_fit_says_why(cluster: Clu
     assert misfit["resource"] == "memory"
     assert "tenant-service" in cluster.run("fit", "--stack", "dev", expect=3).stdout
     cluster.kubectl("rollout undo deployment/tenant-service -n pyairtable")
-    wait_for(lambda: everything_runs(cluster), "the service to be back")
+    wait_for(cluster.everything_runs, "the service to be back")
 
 
 def test_an_interrupted_spot_node_is_replaced_before_it_goes(cluster: Cluster) -> None:
     (before,) = cluster.nodes()
     disk_zone = label(before, ZONE)
     cluster.run("node", "interrupt", name_of(before), "--stack", "dev")
-    wait_for(lambda: everything_runs(cluster), "every pod to run again", DRAIN_SECONDS)
+    wait_for(cluster.everything_runs, "every pod to run again", DRAIN_SECONDS)
     (after,) = cluster.nodes()
     assert name_of(after) != name_of(before)
     assert label(after, "eks.amazonaws.com/capacityType") == "SPOT"
@@ -125,7 +121,7 @@ def test_an_interrupted_spot_node_is_replaced_before_it_goes(cluster: Cluster) -
 def test_a_node_that_vanishes_is_replaced_once_kubernetes_has_noticed(cluster: Cluster) -> None:
     (before,) = cluster.nodes()
     cluster.run("node", "kill", name_of(before), "--stack", "dev")
-    wait_for(lambda: everything_runs(cluster), "every pod to run again", DRAIN_SECONDS)
+    wait_for(cluster.everything_runs, "every pod to run again", DRAIN_SECONDS)
     (after,) = cluster.nodes()
     assert name_of(after) != name_of(before)
     assert is_ready(after)
@@ -135,7 +131,7 @@ def test_services_can_be_scaled_to_nothing_as_the_runbook_does(cluster: Cluster)
     cluster.kubectl("scale deployment --all --replicas=0 -n pyairtable")
     wait_for(lambda: {label(pod, "app") for pod in cluster.pods()} == {"postgres", "redis"}, "the services to go")
     cluster.kubectl("scale deployment --all --replicas=1 -n pyairtable")
-    wait_for(lambda: everything_runs(cluster), "the services to be back")
+    wait_for(cluster.everything_runs, "the services to be back")
 
 
 def test_another_image_is_a_rolling_update_of_one_deployment(cluster: Cluster) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import boto3
@@ -16,6 +16,7 @@ from sandbox.aws_account import AwsAccount
 from sandbox.errors import SandboxError
 from sandbox.external_secrets import command
 from sandbox.tools import TOOLS, find
+from tests.program.harness import wait_for
 from tests.sandbox.workshop import (
     NAMESPACE,
     Objects,
@@ -42,6 +43,8 @@ OPERATOR_VALUES = {
 }
 READY = {"pulumi.com/waitFor": "condition=Ready"}
 SHORT = {"pulumi.com/timeoutSeconds": "2"}
+LONG_ENOUGH = {"pulumi.com/timeoutSeconds": "10"}
+"""For the controller to have looked at what will not be ready."""
 IGNORED = {"secret": ["data"]}
 
 
@@ -93,7 +96,7 @@ class Field:
     def wait_until_gone(self, name: str) -> None:
         """Wait for an ExternalSecret's deletion, for which Kubernetes needs to have noticed its kind: 30 s at most."""
         api = self.workshop.api
-        assert within(60, lambda: api.get("external-secrets.io/v1", "ExternalSecret", name, NAMESPACE) is None)
+        wait_for(lambda: not api.get("external-secrets.io/v1", "ExternalSecret", name, NAMESPACE), f"the end of {name}")
 
     def force(self, name: str) -> None:
         """Tell the controller to look now."""
@@ -126,16 +129,6 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
                 services.stop(state, emulator.NAME)
 
 
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Whether a condition comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def filled(name: str, *keys: str, interval: str = "15s", annotations: Mapping[str, str] = READY) -> Objects:
     """A Secret with a start value for each key, and what fills it."""
     start = {key: base64_of("start") for key in (*keys, "own")}
@@ -149,7 +142,7 @@ def filled(name: str, *keys: str, interval: str = "15s", annotations: Mapping[st
 def test_values_reach_an_existing_secret_and_survive_updates_and_the_end_of_it(field: Field) -> None:
     workshop, name = field.workshop, "database"
     field.store(name, username="admin", word="first")
-    objects = filled(name, "username", "word")
+    objects = filled(name, "username", "word", interval="59s")
     workshop.up("filled", objects, ignore=IGNORED)
     assert field.values(name) == {"username": "admin", "word": "first", "own": "start"}
     live = workshop.get("Secret", name)["metadata"]
@@ -160,7 +153,7 @@ def test_values_reach_an_existing_secret_and_survive_updates_and_the_end_of_it(f
         assert "5 unchanged" in what("filled", objects, ignore=IGNORED)
     field.store(name, username="admin", word="second")
     field.force(name)
-    assert within(2, lambda: field.values(name)["word"] == "second")
+    wait_for(lambda: field.values(name)["word"] == "second", "what it was told to fetch, long before it is due", 20)
     # The controller has taken no field of ours, as it would if it spelt the interval otherwise.
     changed = filled(name, "username", "word", interval="30s")
     assert "1 updated" in workshop.up("filled", changed, ignore=IGNORED)
@@ -177,13 +170,13 @@ def test_what_cannot_be_read_is_said_and_leaves_the_secret_as_it_is(field: Field
     for text in ('{"word": ', '{"user": "admin"}'):
         field.aws.put_secret_value(SecretId=name, SecretString=text)
         field.force(name)
-        assert within(5, lambda: field.ready(name)[0] == "False")
+        wait_for(lambda: field.ready(name)[0] == "False", "the status to say so")
         assert field.ready(name)[1:] == ("SecretSyncedError", "could not get secret data from provider")
         assert field.values(name)["word"] == "good"
         field.store(name, word="good")
         field.force(name)
-        assert within(5, lambda: field.ready(name)[0] == "True")
-    nothing = external_secret("nothing", "word", annotations={**READY, **SHORT})
+        wait_for(lambda: field.ready(name)[0] == "True", "the status to be well")
+    nothing = external_secret("nothing", "word", annotations={**READY, **LONG_ENOUGH})
     with pytest.raises(SandboxError, match="Ready is False: could not get secret data from provider"):
         workshop.up("nothing", {"external": nothing})
     workshop.api.delete("external-secrets.io/v1", "ExternalSecret", "nothing", NAMESPACE)

@@ -1,11 +1,9 @@
 """What happens when an up of phase 2 dies in the middle, or the sandbox's processes do."""
 
-import psutil
-
 from sandbox.services import recorded
 from sandbox.state import State
-from tests.program.harness import TIMEOUT_SECONDS
-from tests.sandbox.harness import Cluster, wait_for
+from tests.program.harness import TIMEOUT_SECONDS, children, is_alive, wait_for
+from tests.sandbox.harness import Cluster
 
 
 def killed_while_creating(cluster: Cluster, what: str, *, engine_too: bool) -> None:
@@ -15,12 +13,12 @@ def killed_while_creating(cluster: Cluster, what: str, *, engine_too: bool) -> N
     for line in process.stdout:
         if what in line and "creating" in line:
             break
-    engines = [c for c in psutil.Process(process.pid).children() if "pulumi" in " ".join(c.cmdline()[:1])]
+    engines = children(process, "pulumi")
     process.kill()
     for engine in engines if engine_too else ():
         engine.kill()
     process.communicate(timeout=TIMEOUT_SECONDS)
-    wait_for(lambda: not any(e.is_running() and e.status() != psutil.STATUS_ZOMBIE for e in engines), "its end")
+    wait_for(lambda: not any(map(is_alive, engines)), "its end")
 
 
 def test_an_up_whose_command_is_killed_is_ended_by_the_next(dev: Cluster) -> None:
@@ -39,9 +37,10 @@ def test_an_up_that_is_killed_with_its_engine_is_ended_by_the_next(dev: Cluster)
 
 
 def test_an_api_server_that_died_is_back_for_the_next_command(dev: Cluster) -> None:
-    service = recorded(State(dev.state))["pyairtable-dev-kube-apiserver"]
-    assert service.process
-    service.process.kill()
+    process = recorded(State(dev.state))["pyairtable-dev-kube-apiserver"].process
+    assert process
+    process.kill()
+    wait_for(lambda: not is_alive(process), "its end")
     assert dev.plan("--stack", "dev", "--phase", "2") == set()
 
 

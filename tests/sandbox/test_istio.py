@@ -1,10 +1,11 @@
 """Istio in the sandbox: its own charts, istiod injecting pods and refusing mistakes, gateways that route requests."""
 
+import contextlib
 import http.client
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,8 @@ from infra.naming import PROJECT
 from sandbox.errors import SandboxError
 from sandbox.kubernetes_api import KubernetesApiError, Manifest
 from sandbox.state import read_json
+from tests.program.harness import is_alive, wait_for
+from tests.sandbox.harness import processes_of
 from tests.sandbox.workshop import Workshop, opened
 from tests.sandbox.workshop import istio_release as release
 
@@ -111,13 +114,13 @@ class Mesh:
         """Gateways that run, by pod."""
         return read_json(self.plane.folder / "gateways.json")
 
+    def both_gateways(self) -> Mapping[str, Any]:
+        """The same, once there are as many as there are to be."""
+        wait_for(lambda: len(self.gateways()) == 2, "both gateways")
+        return self.gateways()
+
     def pods(self, label: str) -> list[Manifest]:
         return self.api.list("v1", "Pod", namespace=PROJECT, label_selector=label)
-
-    def processes(self, container: str = "") -> list[psutil.Process]:
-        """The processes of containers that really run."""
-        found = read_json(self.plane.containers)
-        return [psutil.Process(entry["pid"]) for key, entry in found.items() if key.endswith(container)]
 
     def pod(self, name: str, labels: Mapping[str, str]) -> Manifest:
         """Make a pod as restricted as the namespace wants it; what became of it."""
@@ -179,16 +182,6 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         yield Mesh(workshop)
 
 
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Whether a condition comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def answer(gateway: Mapping[str, Any], host: str = "127.0.0.1") -> str:
     """What comes back through a gateway: the colour, or the status."""
     connection = http.client.HTTPConnection("127.0.0.1", gateway["port"], timeout=5)
@@ -202,39 +195,41 @@ def answer(gateway: Mapping[str, Any], host: str = "127.0.0.1") -> str:
 
 def test_the_release_is_there_when_its_gateways_are(mesh: Mesh) -> None:
     assert len(mesh.pods("istio=ingress-gateway")) == 2
-    assert within(
-        5, lambda: mesh.gateways().keys() == {p["metadata"]["name"] for p in mesh.pods("istio=ingress-gateway")}
-    )
+    assert mesh.both_gateways().keys() == {pod["metadata"]["name"] for pod in mesh.pods("istio=ingress-gateway")}
     assert "4 unchanged" not in mesh.workshop.preview("istio", releases(terminationGracePeriodSeconds=20))
     assert "1 to update" in mesh.workshop.printed
 
 
 def test_both_gateways_route_by_weight_and_by_host(mesh: Mesh) -> None:
-    assert within(10, lambda: len(mesh.gateways()) == 2)
+    gateways = mesh.both_gateways().values()
     for blue, colours in ((100, {"blue"}), (0, {"green"}), (50, {"blue", "green"})):
         mesh.route(blue)
-        for gateway in mesh.gateways().values():
-            assert within(5, lambda g=gateway, c=colours: {answer(g) for _ in range(20)} == c)
-    (first, *_) = mesh.gateways().values()
+        for gateway in gateways:
+            wait_for(lambda g=gateway, c=colours: {answer(g) for _ in range(20)} == c, f"answers of {colours}")
+    (first, *_) = gateways
     assert answer(first, "127.0.0.1:8443") in COLOURS
     assert answer(first, "elsewhere.example.com") == "404"
     mesh.route(100)
 
 
 def test_statistics_have_the_names_that_istios_agent_gives_them(mesh: Mesh) -> None:
-    assert within(10, lambda: len(mesh.gateways()) == 2)
-    (gateway, *_) = mesh.gateways().values()
+    (gateway, *_) = mesh.both_gateways().values()
     mesh.route(100)
-    assert within(5, lambda: answer(gateway) == "blue")
-    connection = http.client.HTTPConnection("127.0.0.1", gateway["admin"], timeout=5)
-    connection.request("GET", "/stats/prometheus")
-    lines = connection.getresponse().read().decode().splitlines()
-    connection.close()
+    wait_for(lambda: answer(gateway) == "blue", "an answer of blue's")
     cluster = f'cluster_name="outbound|80|blue|{HOST}"'
-    assert any(line.startswith(f'envoy_cluster_upstream_rq{{{cluster},response_code_class="2xx"}}') for line in lines)
-    assert any(line.startswith(f"envoy_cluster_upstream_rq_time_bucket{{{cluster},le=") for line in lines)
+    assert has_statistic(gateway, f'envoy_cluster_upstream_rq{{{cluster},response_code_class="2xx"}}')
+    bucket = f"envoy_cluster_upstream_rq_time_bucket{{{cluster},le="
+    wait_for(lambda: has_statistic(gateway, bucket), "the times, which Envoy brings every five seconds")
     # The pod does not ask for this one, and Istio's agent would not keep it.
-    assert not any(line.startswith("envoy_control_plane_connected_state") for line in lines)
+    assert not has_statistic(gateway, "envoy_control_plane_connected_state")
+
+
+def has_statistic(gateway: Mapping[str, Any], beginning: str) -> bool:
+    """Whether a gateway shows a line that begins so."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway["admin"], timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", "/stats/prometheus")
+        return any(line.startswith(beginning) for line in connection.getresponse().read().decode().splitlines())
 
 
 def test_a_pod_that_asks_for_it_is_injected_and_runs_and_another_is_left_alone(mesh: Mesh) -> None:
@@ -244,7 +239,7 @@ def test_a_pod_that_asks_for_it_is_injected_and_runs_and_another_is_left_alone(m
     assert sidecar["image"] == "registry.istio.io/release/proxyv2:1.31.1"
     assert sidecar["resources"]["requests"] == {"cpu": "10m", "memory": "40Mi"}
     assert "initContainers" not in plain["spec"]
-    assert within(15, lambda: mesh.phase("injected") == mesh.phase("plain") == "Running")
+    wait_for(lambda: mesh.phase("injected") == mesh.phase("plain") == "Running", "both to run")
 
 
 def test_without_istiod_a_pod_that_asks_for_its_sidecar_is_refused(mesh: Mesh) -> None:
@@ -252,15 +247,15 @@ def test_without_istiod_a_pod_that_asks_for_its_sidecar_is_refused(mesh: Mesh) -
         patch = {"spec": {"replicas": count}}
         mesh.api.patch("apps/v1", "Deployment", f"istiod-{REVISION}", patch, namespace="istio-system")
 
-    (istiod,) = mesh.processes("/discovery")
+    (istiod,) = processes_of(mesh.plane, "discovery")
     replicas(0)
-    assert within(15, lambda: not istiod.is_running())
+    wait_for(lambda: not is_alive(istiod), "the end of istiod")
     with pytest.raises(KubernetesApiError, match=r'failed calling webhook "rev.object.sidecar-injector.istio.io"'):
         mesh.pod("early", MESH_LABELS)
     # The gateways go on with what they know.
     assert {answer(gateway) for gateway in mesh.gateways().values()} == {"blue"}
     replicas(1)
-    assert within(30, lambda: _accepts(mesh))
+    wait_for(lambda: _accepts(mesh), "istiod to answer")
 
 
 def _accepts(mesh: Mesh) -> bool:
@@ -271,12 +266,12 @@ def _accepts(mesh: Mesh) -> bool:
 
 
 def test_when_a_changed_istiod_is_there_its_new_process_answers(mesh: Mesh) -> None:
-    (before,) = mesh.processes("/discovery")
+    (before,) = processes_of(mesh.plane, "discovery")
     changed = releases()
     changed["istiod"][1]["values"]["env"] = {"PILOT_SEND_UNHEALTHY_ENDPOINTS": "false"}
     assert "1 updated" in mesh.workshop.up("istio", changed)
-    (after,) = mesh.processes("/discovery")
-    assert after.pid != before.pid
+    (after,) = processes_of(mesh.plane, "discovery")
+    assert after != before
     assert after.environ()["PILOT_SEND_UNHEALTHY_ENDPOINTS"] == "false"
     mesh.route(100)  # is validated by it
     mesh.workshop.up("istio", releases())
@@ -288,8 +283,8 @@ def test_mistakes_are_refused_by_istiod(mesh: Mesh) -> None:
 
 
 def test_everything_listens_on_loopback_only(mesh: Mesh) -> None:
-    assert within(10, lambda: len(mesh.gateways()) == 2)
-    running = mesh.processes()
+    mesh.both_gateways()
+    running = processes_of(mesh.plane)
     assert len(running) == 3
     listening = [c.laddr.ip for p in running for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
     assert len(listening) >= 3
@@ -297,19 +292,18 @@ def test_everything_listens_on_loopback_only(mesh: Mesh) -> None:
 
 
 def test_gateways_are_replaced_without_a_lost_request(mesh: Mesh) -> None:
-    assert within(10, lambda: len(mesh.gateways()) == 2)
-    before, answers = set(mesh.gateways()), Counter[str]()
-    processes = mesh.processes("/istio-proxy")
+    before, answers = {*mesh.both_gateways()}, Counter[str]()
+    processes = processes_of(mesh.plane, "istio-proxy")
     restarted = {"spec": {"template": {"metadata": {"annotations": {"restarted": str(time.time_ns())}}}}}
     mesh.api.patch("apps/v1", "Deployment", "ingress-gateway", restarted, namespace=PROJECT)
 
     def replaced() -> bool:
-        answers.update(answer(gateway) for gateway in mesh.gateways().values())
+        answers.update(answer(gateway) for gateway in mesh.gateways().values() for _ in range(5))
         return len(mesh.gateways()) == 2 and not before & mesh.gateways().keys()
 
-    assert within(30, replaced)
+    wait_for(replaced, "other gateways")
     assert set(answers) == {"blue"}
-    assert within(20, lambda: not any(process.is_running() for process in processes))
+    wait_for(lambda: not any(map(is_alive, processes)), "the end of those before")
 
 
 def test_a_value_that_no_chart_has_is_refused_before_anything_is_changed(mesh: Mesh) -> None:
@@ -318,11 +312,11 @@ def test_a_value_that_no_chart_has_is_refused_before_anything_is_changed(mesh: M
 
 
 def test_all_of_it_goes_but_for_the_definitions(mesh: Mesh) -> None:
-    processes = mesh.processes()
+    processes = processes_of(mesh.plane)
     assert len(processes) == 3
     mesh.workshop.destroy("istio")
-    assert within(20, lambda: not any(process.is_running() for process in processes))
-    assert within(5, lambda: mesh.gateways() == {})
+    wait_for(lambda: not any(map(is_alive, processes)), "their end")
+    wait_for(lambda: mesh.gateways() == {}, "the end of the gateways")
     for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
         assert not mesh.api.list("admissionregistration.k8s.io/v1", kind)
     assert definitions(mesh)

@@ -1,6 +1,5 @@
 """PostgreSQL and what runs beside it are real processes: they come, follow and go with their pods."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -16,8 +15,9 @@ from sandbox import nodes, postgres, services
 from sandbox.checkout import ROOT
 from sandbox.control_plane import ControlPlane, ControlPlanes
 from sandbox.kubernetes_api import KubernetesApi, Manifest
-from sandbox.state import State, read_json
-from tests.sandbox.harness import wait_for
+from sandbox.state import State
+from tests.program.harness import is_alive, wait_for
+from tests.sandbox.harness import processes_of
 
 NAMESPACE = "pyairtable"
 CLUSTER = "workshop"
@@ -82,14 +82,6 @@ class Workshop:
     def set_password(self, password: str) -> None:
         """Have the Secret name a password."""
         self.apply("Secret", "database-credentials", stringData={"username": "admin", "password": password})
-
-    def process(self, container: str) -> psutil.Process | None:
-        """The process of a container."""
-        found = read_json(self.plane.containers)
-        pid = next((entry["pid"] for key, entry in found.items() if key.endswith(f"/{container}")), None)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return psutil.Process(pid) if pid else None
-        return None
 
     def log(self, name: str) -> str:
         """What a container's process has said."""
@@ -220,7 +212,7 @@ def test_a_command_in_the_pod_meets_the_real_server(workshop: Workshop) -> None:
 
 def test_a_changed_secret_reaches_the_running_server(workshop: Workshop) -> None:
     workshop.set_password("second")
-    wait_for(lambda: workshop.logs_in("admin", "second"), "the new password", seconds=15)
+    wait_for(lambda: workshop.logs_in("admin", "second"), "the new password")
     assert not workshop.logs_in("admin", "first")
     assert "second" not in workshop.log("postgres") + workshop.log("postgres-credentials") + workshop.log("kubelet")
 
@@ -230,26 +222,25 @@ def test_a_container_is_its_service_account_to_the_api_server(workshop: Workshop
     workshop.apply("ConfigMap", "secret-restarter", data={"restarter.py": RESTARTER})
     workshop.apply("Deployment", "secret-restarter", "apps/v1", spec=restarter())
     name = "system:serviceaccount:pyairtable:secret-restarter in pyairtable"
-    wait_for(lambda: name in workshop.log("secret-restarter"), "the container's words", seconds=30)
+    wait_for(lambda: name in workshop.log("secret-restarter"), "the container's words")
 
 
 def test_what_dies_is_started_again(workshop: Workshop) -> None:
     workshop.psql("CREATE TABLE kept AS SELECT 1 AS n")
-    before = workshop.process("postgres")
-    assert before
+    (before,) = processes_of(workshop.plane, "postgres")
     before.kill()
-    wait_for(lambda: workshop.answers() and workshop.process("postgres") != before, "PostgreSQL", seconds=30)
+    wait_for(lambda: processes_of(workshop.plane, "postgres") not in ([], [before]), "another process")
+    wait_for(workshop.answers, "PostgreSQL")
     assert workshop.psql("SELECT n FROM kept") == "1"
 
 
 def test_a_pods_processes_go_with_it_and_its_data_stays(workshop: Workshop) -> None:
-    process = workshop.process("postgres")
-    assert process
+    (server,), (beside,) = (processes_of(workshop.plane, container) for container in ("postgres", "credentials"))
     workshop.apply("StatefulSet", "postgres", "apps/v1", spec=stateful_set(replicas=0))
-    wait_for(lambda: not process.is_running() and not workshop.process("credentials"), "their end", seconds=30)
+    wait_for(lambda: not is_alive(server) and not is_alive(beside), "their end")
     assert "database system is shut down" in workshop.log("postgres").splitlines()[-1]
     workshop.apply("StatefulSet", "postgres", "apps/v1", spec=stateful_set())
-    wait_for(workshop.answers, "PostgreSQL", seconds=30)
+    wait_for(workshop.answers, "PostgreSQL")
     assert workshop.psql("SELECT n FROM kept") == "1"
 
 
@@ -263,11 +254,11 @@ def test_nothing_outlives_the_kubelet_and_the_next_start_goes_on(workshop: Works
     assert not alive
     planes = ControlPlanes(workshop.state)
     planes.ensure(CLUSTER)
-    wait_for(workshop.answers, "PostgreSQL", seconds=30)
+    wait_for(workshop.answers, "PostgreSQL")
     assert planes.stop() == [CLUSTER]
     assert "database system is shut down" in workshop.log("postgres").splitlines()[-1]
     assert not workshop.plane.pods.exists()
     assert not workshop.plane.sockets.exists()
     planes.ensure(CLUSTER)
-    wait_for(lambda: workshop.logs_in("admin", "second"), "PostgreSQL", seconds=30)
+    wait_for(lambda: workshop.logs_in("admin", "second"), "PostgreSQL")
     assert workshop.psql("SELECT n FROM kept") == "1"

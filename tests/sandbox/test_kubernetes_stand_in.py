@@ -219,12 +219,12 @@ def test_ignored_fields_stay_with_who_changed_them(workshop: Workshop) -> None:
 
 
 def test_what_does_not_become_ready_says_why_and_is_gone_on_with(workshop: Workshop) -> None:
-    short = {"annotations": {"pulumi.com/timeoutSeconds": "3"}}
+    short = {"annotations": {"pulumi.com/timeoutSeconds": "10"}}  # long enough for the scheduler's word
     with pytest.raises(
         SandboxError, match=r"it is there, and not ready: 0 of 1 pods are ready; 0/1 nodes are available"
     ):
         workshop.up("unready", {"app": deployment("unready", memory="64Gi", metadata=short)})
-    assert "1 updated" in workshop.up("unready", {"app": deployment("unready", metadata=short)})
+    assert "1 updated" in workshop.up("unready", {"app": deployment("unready")})
     assert workshop.state("unready", "app").get("initErrors", []) == []
 
 

@@ -9,8 +9,9 @@ from typing import ClassVar
 
 import pytest
 
+from tests.program.harness import wait_for
 from tests.sandbox.checks import CAPACITY, WAIVED, CommittedEnvironment
-from tests.sandbox.harness import Cluster, is_ready, label, name_of, running, wait_for
+from tests.sandbox.harness import Cluster, is_ready, label, name_of, running
 
 ZONE = "topology.kubernetes.io/zone"
 DRAIN_SECONDS = 60
@@ -69,7 +70,7 @@ def test_lowering_the_phase_is_refused_in_the_preview_with_what_is_protected_and
     ), said
     assert 'first set pyairtable:protect: "false" and run pulumi up' in said
     assert cluster.states() == before
-    assert cluster.not_running() == []
+    assert cluster.everything_runs()
 
 
 def test_the_secrets_are_protected_too(cluster: Cluster) -> None:
@@ -89,7 +90,7 @@ def test_an_interrupted_node_leaves_no_service_without_a_replica(cluster: Cluste
         for service in cluster.services():
             assert any(is_ready(pod) for pod in cluster.pods(service["name"])), f"{service['name']} is down"
     assert process.wait() == 0
-    wait_for(lambda: cluster.not_running() == [], "every pod to run again", DRAIN_SECONDS)
+    wait_for(cluster.everything_runs, "every pod to run again", DRAIN_SECONDS)
     assert label(cluster.node_of("postgres"), ZONE) == (zone if capacity == "ON_DEMAND" else "us-east-1a")
 
 

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from components.secrets.scripts import restarter
-from sandbox.control_plane import ControlPlanes
-from sandbox.state import State
-from tests.program.harness import Step
-from tests.sandbox.harness import Cluster, is_ready, name_of, running, wait_for
+from tests.program.harness import Step, is_alive, wait_for
+from tests.sandbox.harness import Cluster, is_ready, name_of, processes_of, running
 from tests.sandbox.jobs import run_job
 from tests.sandbox.logins import LOGINS_A_SECOND, SEEN, Logins, credentials, hidden, log_in
 from tests.secrecy import places
@@ -37,6 +35,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The dev stack at phase 2."""
     with running("dev", tmp_path_factory.mktemp("state")) as made:
         made.up(2)
+        wait_for(lambda: takes(made), "PostgreSQL")  # an up does not: here its pod is ready before its process
         yield made
 
 
@@ -75,9 +74,7 @@ def uids(cluster: Cluster) -> dict[str, str]:
 
 
 def port(cluster: Cluster) -> int:
-    plane = ControlPlanes(State(cluster.state)).find("pyairtable-dev")
-    assert plane
-    return plane.ports["postgres"]
+    return cluster.plane.ports["postgres"]
 
 
 def ready(cluster: Cluster) -> dict[str, bool]:
@@ -151,6 +148,9 @@ def test_the_database_takes_the_login_of_the_secret_and_no_superuser_through_the
 def test_the_runbooks_security_validation_works_as_written_and_the_new_password_is_postgresqls_too(
     cluster: Cluster,
 ) -> None:
+    # Just after a refresh: the next one, 15 s later, is then sure to come before the runbook's own 15 s are over.
+    before = refreshed(cluster)
+    wait_for(lambda: refreshed(cluster) != before, "a refresh")
     answer = cluster.shell(RUNBOOK, "--stack", "dev").stdout
     assert "Running" in answer
     assert all(name in answer for name in (*EXTERNAL_SECRETS, *SECRETS, "SecretSynced"))
@@ -160,6 +160,13 @@ def test_the_runbooks_security_validation_works_as_written_and_the_new_password_
     values = cluster.api.get("v1", "ConfigMap", "connections", "pyairtable")
     assert values
     assert values["data"]["DB_HOST"] == "postgres.pyairtable.svc.cluster.local"
+
+
+def refreshed(cluster: Cluster) -> str:
+    """When External Secrets has last looked at the login."""
+    found = cluster.api.get("external-secrets.io/v1", "ExternalSecret", "database-secret", "pyairtable")
+    assert found
+    return found["status"]["refreshTime"]
 
 
 def takes(cluster: Cluster) -> bool:
@@ -220,8 +227,10 @@ class TestFaults:
 
     def test_with_the_operator_down_a_rotation_says_so_and_both_logins_work(self, cluster: Cluster) -> None:
         old = credentials(cluster)
+        (operator,) = processes_of(cluster.plane, "external-secrets")
         cluster.kubectl("scale deployment/external-secrets -n external-secrets-system --replicas=0")
         try:
+            wait_for(lambda: not is_alive(operator), "the operator to end")
             done = cluster.runbook("rotate", "database", "--timeout", "10s", check=False)
             assert done.returncode == 1
             assert "external" in done.stderr.lower()
@@ -289,7 +298,9 @@ class TestFaults:
         cluster.run("stop")  # the next up looks at what there is
         cluster.up(3)
         wait_for(lambda: credentials(cluster) == old, "External Secrets to fill it")
-        assert takes(cluster)
+        # PostgreSQL starts again, too, and may have taken what the Secret was made with.
+        wait_for(lambda: takes(cluster), "PostgreSQL to take it")
+        wait_for(lambda: settled(cluster), "the pods to be restarted")
 
 
 def test_a_key_that_is_set_later_arrives_and_leaves_the_rotated_ones_alone(cluster: Cluster) -> None:
@@ -300,6 +311,8 @@ def test_a_key_that_is_set_later_arrives_and_leaves_the_rotated_ones_alone(clust
     cluster.up(3)
     assert in_aws(cluster, "api-keys") == {**old, "airtable_token": OUTSIDE_KEY}
     assert cluster.changes(3) == set()
+    wait_for(lambda: credentials(cluster, "api-keys")["airtable_token"] == OUTSIDE_KEY, "it to arrive in the cluster")
+    wait_for(lambda: runs_with_it(cluster), "the pods to be restarted")  # no secret is rotated before
 
 
 def test_no_secret_value_is_anywhere_in_plain_text(cluster: Cluster) -> None:

@@ -1,5 +1,6 @@
 """Clients that send requests at a steady rate, and keep when each was answered, by which colour, and what failed."""
 
+import contextlib
 import json
 import subprocess
 import threading
@@ -19,6 +20,8 @@ RATE = 250
 """Requests a second, of all clients together."""
 CLIENTS = 8
 TIMEOUT_SECONDS = 10
+TRIES = 20
+"""Enough to meet every pod of the gateway."""
 VIRTUAL_SERVICE = ("networking.istio.io/v1", "VirtualService", "api-gateway", "pyairtable")
 
 
@@ -83,8 +86,19 @@ class Traffic:
         answers = self.between(began, ended)
         return 100 * sum(answer.colour == colour for answer in answers) / len(answers)
 
+    def leads_to(self, colour: str) -> bool:
+        """Whether each of some requests, over connections of their own, is answered by a colour; they do not count."""
+        return all(self._ask_once().colour == colour for _ in range(TRIES))
+
+    def _ask_once(self) -> Answer:
+        with contextlib.closing(self._connection()) as connection:
+            return self._ask(connection)
+
+    def _connection(self) -> HTTPConnection:
+        return HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+
     def _run(self, delay: float) -> None:
-        connection = HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+        connection = self._connection()
         following = time.monotonic() + delay
         while not self._over.wait(max(0.0, following - time.monotonic())):
             self._answers.append(self._ask(connection))
