@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
@@ -229,8 +230,11 @@ class ControlPlanes:
         """End planes' processes, the stores last; clusters of which any was running."""
         stores = [plane.services["etcd"] for plane in planes]
         others = [name for plane in planes for name in plane.services.values() if name not in stores]
-        ended = {*services.stop(self.state, *others), *services.stop(self.state, *stores)}
-        return [plane.cluster for plane in planes if ended.intersection(plane.services.values())]
+        running = [plane.cluster for plane in planes if self._services(plane)]
+        with Progress(f"stopping the control plane of {', '.join(running)}") if running else nullcontext():
+            services.stop(self.state, *others)
+            services.stop(self.state, *stores)
+        return running
 
 
 def make(folder: Path, cluster: str) -> ControlPlane:
