@@ -44,6 +44,8 @@ class Estimate:
 
     lines: tuple[Line, ...]
     prices_as_of: str
+    phases: frozenset[Phase] = frozenset()
+    """Those that have resources, even if nothing but free ones."""
 
     @property
     def total_usd(self) -> Decimal:
@@ -84,8 +86,8 @@ class Estimate:
 
     @property
     def by_phase(self) -> Mapping[Phase, Decimal]:
-        """Sum of each phase that costs anything."""
-        sums: defaultdict[Phase, Decimal] = defaultdict(Decimal)
+        """Sum of each phase that has resources."""
+        sums: defaultdict[Phase, Decimal] = defaultdict(Decimal, dict.fromkeys(self.phases, Decimal(0)))
         for line in self.lines:
             sums[line.phase] += line.usd
         return {phase: sums[phase].quantize(CENT) for phase in sorted(sums)}
@@ -115,7 +117,8 @@ def estimate(resources: Iterable[Resource], *, stacks_per_account: int) -> Estim
             free = quantity.smaller_of(left[name])
             left[name] = left[name].minus(free)
             lines.append(_line(resource, name, prices[name], quantity.expected, quantity.minus(free)))
-    return Estimate(lines=tuple(lines), prices_as_of=price_list_date())
+    phases = frozenset(resource.phase for resource in resources) - {Phase.NOTHING}
+    return Estimate(lines=tuple(lines), prices_as_of=price_list_date(), phases=phases)
 
 
 def require_within_budget(estimate: Estimate, budget_usd: Decimal, *, enforce: bool) -> None:

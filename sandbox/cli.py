@@ -153,10 +153,10 @@ def env(stack: str | None, state_dir: Path | None) -> None:
     """Print shell lines that make aws and kubectl talk to the sandbox."""
     state = open_state(state_dir)
     name = stack or last_stack(state)
+    _, settings = checkout.effective(state, name, None)
     service = services.running(state, emulator.NAME)
     if service is None:
         raise SandboxError(f"reading the environment: the sandbox does not run; start it: sandbox up --stack {name}")
-    _, settings = checkout.effective(state, name, None)
     variables = {
         "AWS_ENDPOINT_URL": emulator.endpoint(service),
         "AWS_ACCESS_KEY_ID": settings.account_id,  # the emulator takes twelve digits for the account

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
@@ -229,8 +230,11 @@ class ControlPlanes:
         """End planes' processes, the stores last; clusters of which any was running."""
         stores = [plane.services["etcd"] for plane in planes]
         others = [name for plane in planes for name in plane.services.values() if name not in stores]
-        ended = {*services.stop(self.state, *others), *services.stop(self.state, *stores)}
-        return [plane.cluster for plane in planes if ended.intersection(plane.services.values())]
+        running = [plane.cluster for plane in planes if self._services(plane)]
+        with Progress(f"stopping the control plane of {', '.join(running)}") if running else nullcontext():
+            services.stop(self.state, *others)
+            services.stop(self.state, *stores)
+        return running
 
 
 def make(folder: Path, cluster: str) -> ControlPlane:
@@ -403,7 +407,8 @@ def _kube_scheduler(plane: ControlPlane) -> list[str]:
 def _kwok(plane: ControlPlane, stages: Path) -> list[str]:
     port = plane.ports["kwok"]
     stage_files = [stages / Path(file).name for file in TOOLS["kwok"].files]
-    configs = [*stage_files, Path(__file__).parent / "kwok/usage.yaml", _kwok_config(plane)]
+    own_files = sorted((Path(__file__).parent / "kwok").glob("*.yaml"))
+    configs = [*stage_files, *own_files, _kwok_config(plane)]
     return [
         f"--kubeconfig={plane.kubeconfig}",
         f"--manage-nodes-with-label-selector={MANAGED_NODES}",

@@ -112,12 +112,13 @@ def selects(labels: Mapping[str, str], pod: Manifest) -> bool:
 
 
 def describe(scaler: Mapping[str, Any]) -> str:
-    """What an autoscaler sees, and how many replicas it wants."""
+    """What an autoscaler sees, and how many replicas it wants, once it has decided."""
     status = scaler.get("status", {})
     figures = [
         f"{metric['resource']['name']} {metric['resource']['current'].get('averageUtilization', '?')} %"
         for metric in status.get("currentMetrics") or []
         if metric.get("type") == "Resource"
     ]
-    wanted = status.get("desiredReplicas", "?")
-    return f"{scaler['metadata']['name']} sees {', '.join(figures) or 'no figures yet'} and wants {wanted}"
+    wanted = status.get("desiredReplicas")  # 0 before it has decided for the first time
+    wants = f" and wants {wanted}" if wanted else ""
+    return f"{scaler['metadata']['name']} sees {', '.join(figures) or 'no figures yet'}{wants}"

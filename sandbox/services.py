@@ -81,14 +81,14 @@ def start(
     environment: Callable[[int], Mapping[str, str]],
     is_ready: Callable[[int], bool],
 ) -> Service:
-    """Start a service on a free loopback port and wait until it answers. The caller holds the state's lock.
+    """Start a service on its loopback port and wait until it answers. The caller holds the state's lock.
 
     `environment` and `is_ready` are given the port.
 
     Raises:
         SandboxError: it ended, or did not answer in time; names its log.
     """
-    port = free_ports(1)[0]
+    port = _kept_port(state, name)
     wanted = Command(name=name, port=port, command=command, environment=environment(port), is_ready=is_ready)
     return start_together(state, [wanted])[0]
 
@@ -175,6 +175,15 @@ def stop(state: State, *names: str) -> list[str]:
     return list(running)
 
 
+def _kept_port(state: State, name: str) -> int:
+    """The port that a service had before; a free one, which it keeps, where something else has taken that."""
+    kept = read_json(state.ports)
+    if name not in kept or not _is_free(kept[name]):
+        kept[name] = free_ports(1)[0]
+        write_json(state.ports, kept)
+    return int(kept[name])
+
+
 def free_ports(count: int) -> list[int]:
     """Loopback ports that nothing listens on, all different, in the order of finding.
 
@@ -184,10 +193,19 @@ def free_ports(count: int) -> list[int]:
     found: dict[int, None] = {}
     while len(found) < count:
         port = 20000 + secrets.randbelow(10000)
-        with contextlib.suppress(OSError), socket.socket() as listener:
-            listener.bind(("127.0.0.1", port))
+        if _is_free(port):
             found[port] = None
     return list(found)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        # As servers do it: connections that a server has left behind are no hindrance to the next one.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return True
+    return False
 
 
 def _end(processes: Sequence[psutil.Process]) -> None:

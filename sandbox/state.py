@@ -107,6 +107,11 @@ class State:
         """Which services run, with process id and port."""
         return self.folder / "services.json"
 
+    @property
+    def ports(self) -> Path:
+        """Ports that services keep for their next start."""
+        return self.folder / "ports.json"
+
     def passphrase(self) -> str:
         """Encrypts secrets in the sandbox's stack state; made up once."""
         path = self.folder / "passphrase"

@@ -78,6 +78,10 @@ BAD_ARGUMENTS = {
         "is no YAML value",
     ),
     "a number that is none": (["config", "set", "monthlyBudgetUsd", ".nan", "--stack", "dev"], "is no YAML value"),
+    "the environment of an unknown stack": (
+        ["env", "--stack", "qa"],
+        "there is no Pulumi.qa.yaml; the stacks are dev, prod, staging",
+    ),
     "a stack name that is a path": (["up", "--stack", "../x"], "a stack's name is up to 30 lower-case letters"),
     "an empty key": (["config", "set", "cost.", "1", "--stack", "dev"], "a part of the key is empty"),
     "a secret for everybody to read": (

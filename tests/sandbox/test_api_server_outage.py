@@ -1,6 +1,6 @@
-"""What becomes of traffic and of a shift while the API server is away: on a prod stack of its own.
+"""What becomes of traffic, of a shift and of the pods when the API server is away: on a prod stack of its own.
 
-For longer than the nodes' heartbeats may be missing: what is here after it is no place for other tests.
+It is away for longer than the nodes' heartbeats may be missing.
 """
 
 import json
@@ -37,4 +37,16 @@ def test_traffic_goes_on_and_a_shift_stops_where_it_is(cluster: Cluster) -> None
         none_failed(traffic, 0)
     assert "10 %" in json.loads(out)["told"]
     cluster.changes()  # brings it back
+    wait_for(lambda: was_lost(cluster), "Kubernetes to take nodes for lost")
+    wait_for(lambda: cluster.not_running() == [], "every pod to be ready again")
     assert weight(cluster) == 10
+    assert cluster.changes() == set()
+    cluster.up(4)
+    assert cluster.not_running() == []
+    assert weight(cluster) == 10
+
+
+def was_lost(cluster: Cluster) -> bool:
+    """Whether Kubernetes has marked pods not ready, because it took their node for lost."""
+    events = cluster.api.list("v1", "Event")
+    return any(event["reason"] == "NodeNotReady" and event["involvedObject"]["kind"] == "Pod" for event in events)

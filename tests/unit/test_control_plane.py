@@ -3,6 +3,7 @@
 import ipaddress
 import ssl
 import stat
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import yaml
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from sandbox import control_plane
+from sandbox import control_plane, services
 from sandbox.control_plane import KUBERNETES_VERSION, SERVED_NAMES, USERS, ControlPlane, ControlPlanes
 from sandbox.errors import SandboxError
+from sandbox.services import Command
 from sandbox.state import State, write_json
 
 CLUSTER = "pyairtable-dev"
@@ -98,6 +100,28 @@ def test_a_removed_plane_leaves_nothing(state: State, plane: ControlPlane) -> No
     assert planes.clusters() == []
     assert not plane.folder.exists()
     planes.remove(CLUSTER)
+
+
+def test_stopping_a_plane_that_runs_says_so_at_once(
+    state: State, plane: ControlPlane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sleeps = Command(
+        name=plane.services["etcd"],
+        port=plane.ports["etcd"],
+        command=[sys.executable, "-c", "import time; time.sleep(60)"],
+        environment={},
+        is_ready=lambda _: True,
+    )
+    services.start_together(state, [sleeps])
+    assert ControlPlanes(state).stop() == [CLUSTER]
+    assert capsys.readouterr().err == f"stopping the control plane of {CLUSTER}\n"
+    assert services.recorded(state) == {}
+
+
+@pytest.mark.usefixtures("plane")
+def test_stopping_a_plane_that_does_not_run_says_nothing(state: State, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ControlPlanes(state).stop() == []
+    assert capsys.readouterr().err == ""
 
 
 def test_another_version_of_kubernetes_is_refused(state: State) -> None:

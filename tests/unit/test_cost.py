@@ -283,6 +283,15 @@ class TestEstimate:
         ]
         assert sum(result.by_phase.values()) == result.total_usd
 
+    def test_a_phase_whose_resources_cost_nothing_has_a_sum_too(self) -> None:
+        resources = [resource(BUDGET, phase=Phase.BLUE_GREEN), resource(BUDGET, phase=Phase.NOTHING)]
+        assert estimate(resources, stacks_per_account=3).by_phase == {Phase.BLUE_GREEN: Decimal("0.00")}
+
+    @pytest.mark.parametrize("phase", [phase for phase in Phase if phase])
+    def test_a_stack_has_a_sum_for_each_phase_up_to_its_own(self, phase: Phase) -> None:
+        deployed = resources_of_deployment(deployment(platform("prod", phase=phase)))
+        assert list(estimate(deployed, stacks_per_account=3).by_phase) == list(Phase)[1 : phase + 1]
+
     def test_the_largest_lines_come_first(self) -> None:
         assert [line.usd for line in estimate_of("1", "3", "2", "4").largest(3)] == [4, 3, 2]
 

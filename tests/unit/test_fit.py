@@ -234,3 +234,9 @@ def test_load_is_a_share_of_one_replicas_request_spread_over_the_pods() -> None:
 def test_an_autoscaler_without_figures_says_so() -> None:
     scaler = {"metadata": {"name": "web-hpa"}, "status": {"desiredReplicas": 1}}
     assert describe(scaler) == "web-hpa sees no figures yet and wants 1"
+
+
+@pytest.mark.parametrize("status", [{}, {"desiredReplicas": 0}])
+def test_an_autoscaler_that_has_not_decided_yet_is_not_said_to_want_any(status: Object) -> None:
+    scaler = {"metadata": {"name": "web-hpa"}, "status": status}
+    assert describe(scaler) == "web-hpa sees no figures yet"

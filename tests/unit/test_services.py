@@ -9,10 +9,11 @@ import pytest
 
 from sandbox import services
 from sandbox.errors import SandboxError
-from sandbox.services import Command
+from sandbox.services import Command, Service
 from sandbox.state import State
 
 LISTENS = "import socket,sys,time; s=socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
+LISTENS_WHERE_TOLD = f"import os,sys; sys.argv[1:] = [os.environ['PORT']]; {LISTENS}"
 ENDS = "import sys; sys.exit('no disk left')"
 
 
@@ -59,6 +60,28 @@ def test_a_service_comes_back_on_its_port(state: State) -> None:
     second = services.start_together(state, [command("one", port)])[0]
     assert second.port == first.port
     assert second.pid != first.pid
+
+
+def start_anywhere(state: State) -> Service:
+    words = [sys.executable, "-c", LISTENS_WHERE_TOLD]
+    return services.start(state, "one", words, lambda port: {"PORT": str(port)}, answers)
+
+
+def test_a_service_without_a_port_of_its_own_comes_back_on_the_one_that_it_had(state: State) -> None:
+    first = start_anywhere(state)
+    with socket.create_connection(("127.0.0.1", first.port)):  # what a client leaves behind is no hindrance
+        services.stop(state, "one")
+    assert start_anywhere(state).port == first.port
+
+
+def test_where_the_port_that_it_had_is_taken_a_service_gets_another_and_keeps_that(state: State) -> None:
+    first = start_anywhere(state)
+    services.stop(state, "one")
+    with socket.create_server(("127.0.0.1", first.port)):
+        second = start_anywhere(state)
+        assert second.port != first.port
+        services.stop(state, "one")
+    assert start_anywhere(state).port == second.port
 
 
 def test_free_ports_are_different_and_not_those_of_outgoing_connections() -> None:
