@@ -6,18 +6,10 @@ from typing import Any, Literal
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.shared.manifests import (
-    CONTAINER_SECURITY,
-    labels,
-    metadata,
-    network_policy_spec,
-    pod_security,
-    pods,
-    resources,
-    tcp,
-)
+from components.shared.jobs import job_template
+from components.shared.manifests import CONTAINER_SECURITY, metadata, network_policy_spec, pods, resources, tcp
 from components.shared.service_pods import AUTHORITY_FOLDER, ENVIRONMENT, USER_ID
-from components.shared.stores import POSTGRES_PORT, authority_mount, authority_volume
+from components.shared.stores import POSTGRES_PORT, TO_DATABASE, authority_mount, authority_volume
 
 MIGRATION_CPU_MILLIS = 100
 MIGRATION_MEMORY_MIB = 256
@@ -66,7 +58,7 @@ class Migrations(pulumi.ComponentResource):
             kubernetes.networking.v1.NetworkPolicy(
                 f"{name}-policy",
                 metadata=metadata(app),
-                spec=network_policy_spec(app, egress=[{"to": [pods("postgres")], "ports": tcp(POSTGRES_PORT)}]),
+                spec=network_policy_spec(app, egress=[TO_DATABASE]),
                 opts=child,
             ),
             kubernetes.networking.v1.NetworkPolicy(
@@ -87,7 +79,7 @@ class Migrations(pulumi.ComponentResource):
                 spec={
                     "backoff_limit": ATTEMPTS - 1,
                     "active_deadline_seconds": DEADLINE_SECONDS,
-                    "template": _template(app, migration),
+                    "template": job_template(app, USER_ID, _pod(migration)),
                 },
                 opts=pulumi.ResourceOptions(
                     parent=self,
@@ -101,13 +93,8 @@ class Migrations(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _template(app: str, migration: Migration) -> Any:
-    pod = {
-        "service_account_name": app,
-        "automount_service_account_token": False,
-        "enable_service_links": False,
-        "restart_policy": "Never",
-        "security_context": pod_security(USER_ID),
+def _pod(migration: Migration) -> dict[str, Any]:
+    return {
         "containers": [
             {
                 "name": "migration",
@@ -125,4 +112,3 @@ def _template(app: str, migration: Migration) -> Any:
         ],
         "volumes": [{"name": "scratch", "empty_dir": {"size_limit": "64Mi"}}, authority_volume()],
     }
-    return {"metadata": {"labels": labels(app)}, "spec": pod}

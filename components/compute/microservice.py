@@ -19,7 +19,7 @@ from components.shared.manifests import (
     tcp,
 )
 from components.shared.service_pods import AUTHORITY_FOLDER, ENVIRONMENT, USER_ID
-from components.shared.stores import POSTGRES_PORT, REDIS_PORT, STORES_LABEL, authority_mount, authority_volume
+from components.shared.stores import STORES_LABEL, TO_DATABASE, TO_REDIS, authority_mount, authority_volume
 
 CPU_TARGET_PERCENT = 70
 DRAIN_SECONDS = 5
@@ -163,13 +163,13 @@ class Microservice(pulumi.ComponentResource):
         ingress = (
             [{"from_": [pods(caller) for caller in args.callers], "ports": tcp(args.port)}] if args.callers else []
         )
-        egress: list[dict[str, Any]] = [
+        egress: list[Mapping[str, Any]] = [
             {"to": [pods(callee)], "ports": tcp(port)} for callee, port in args.calls.items()
         ]
         if "database" in args.uses:
-            egress.append({"to": [pods("postgres")], "ports": tcp(POSTGRES_PORT)})
+            egress.append(TO_DATABASE)
         if "redis" in args.uses:
-            egress.append({"to": [pods("redis")], "ports": tcp(REDIS_PORT)})
+            egress.append(TO_REDIS)
         if args.internet:
             egress.append({"to": [INTERNET], "ports": tcp(443)})
         if not ingress and not egress:

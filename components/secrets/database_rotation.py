@@ -11,15 +11,12 @@ import pulumi_kubernetes as kubernetes
 
 from components.secrets.key_use import use_key
 from components.secrets.tags import TAGS
+from components.shared.jobs import TO_DATABASE_AND_AWS, cron_job_spec, job_template
 from components.shared.manifests import (
     CONTAINER_SECURITY,
-    INTERNET,
     NAMESPACE,
-    POD_IDENTITY_AGENT,
-    labels,
     metadata,
     network_policy_spec,
-    pod_security,
     pods,
     resources,
     tcp,
@@ -122,14 +119,7 @@ class DatabaseRotation(pulumi.ComponentResource):
             kubernetes.networking.v1.NetworkPolicy(
                 f"{self._name}-policy",
                 metadata=metadata(APP),
-                spec=network_policy_spec(
-                    APP,
-                    egress=[
-                        {"to": [pods("postgres")], "ports": tcp(POSTGRES_PORT)},
-                        {"to": [{"ip_block": {"cidr": POD_IDENTITY_AGENT}}], "ports": tcp(80)},
-                        {"to": [INTERNET], "ports": tcp(443)},  # Secrets Manager and CloudWatch
-                    ],
-                ),
+                spec=network_policy_spec(APP, egress=TO_DATABASE_AND_AWS),
                 opts=self._child,
             ),
             # Of this phase's own: phase 2's policy of PostgreSQL stays as it is.
@@ -143,20 +133,11 @@ class DatabaseRotation(pulumi.ComponentResource):
         kubernetes.batch.v1.CronJob(
             f"{self._name}-cron-job",
             metadata=metadata(APP, app=APP),
-            spec={
-                "schedule": self._args.schedule,
-                "concurrency_policy": "Forbid",
-                "starting_deadline_seconds": HOUR_SECONDS,
-                "successful_jobs_history_limit": 1,
-                "failed_jobs_history_limit": 3,
-                "job_template": {
-                    "spec": {
-                        "backoff_limit": 3,
-                        "active_deadline_seconds": DEADLINE_SECONDS,
-                        "template": {"metadata": {"labels": labels(APP)}, "spec": self._pod()},
-                    }
-                },
-            },
+            spec=cron_job_spec(
+                self._args.schedule,
+                job_template(APP, POSTGRES_USER_ID, self._pod()),
+                deadline_seconds=DEADLINE_SECONDS,
+            ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[self._identity(), account, scripts, *policies]),
         )
 
@@ -194,7 +175,7 @@ class DatabaseRotation(pulumi.ComponentResource):
             opts=self._child,
         )
 
-    def _pod(self) -> Any:
+    def _pod(self) -> dict[str, Any]:
         """Three containers in turn: no one image has both the AWS CLI and psql."""
         scripts = {"name": "scripts", "mount_path": FOLDER, "read_only": True}
         shared = {
@@ -229,11 +210,6 @@ class DatabaseRotation(pulumi.ComponentResource):
             ],
         }
         return {
-            "service_account_name": APP,
-            "automount_service_account_token": False,
-            "enable_service_links": False,
-            "restart_policy": "Never",
-            "security_context": pod_security(POSTGRES_USER_ID),
             "node_selector": {STORES_LABEL: "true"},  # where both images are
             "init_containers": [
                 {**aws_cli, "name": "read", "command": ["sh", f"{FOLDER}/read.sh"]},
