@@ -10,7 +10,7 @@ import pulumi_kubernetes as kubernetes
 from components.compute.tags import TAGS
 from components.shared.jobs import TO_DATABASE_AND_AWS, cron_job_spec, job_template
 from components.shared.manifests import CONTAINER_SECURITY, NAMESPACE, metadata, network_policy_spec, resources
-from components.shared.pod_role import PodRole
+from components.shared.pod_role import pod_identity
 from components.shared.policies import allow, document
 from components.shared.stores import (
     AWS_CLI_IMAGE,
@@ -155,13 +155,13 @@ class Backup(pulumi.ComponentResource):
 
     def _identity(self, bucket: aws.s3.Bucket) -> aws.eks.PodIdentityAssociation:
         args = self._args
-        role = PodRole(
-            f"{self._name}-role",
+        return pod_identity(
+            self._name,
             names=args.names,
             phase=Phase.COMPUTE,
             suffix="backup",
             purpose=f"Lets the backup of {args.names.prefix} add dumps and say so",
-            cluster_name=args.names.prefix,
+            cluster_name=args.cluster_name,
             namespace=NAMESPACE,
             service_account=APP,
             statements=[
@@ -172,16 +172,7 @@ class Backup(pulumi.ComponentResource):
                     conditions={"StringEquals": {"cloudwatch:namespace": METRIC_NAMESPACE}},
                 ),
             ],
-            opts=self._child,
-        )
-        return aws.eks.PodIdentityAssociation(
-            f"{self._name}-identity",
-            cluster_name=args.cluster_name,
-            namespace=NAMESPACE,
-            service_account=role.service_account,
-            role_arn=role.arn,
-            tags=TAGS,
-            opts=self._child,
+            parent=self,
         )
 
     def _cron_job(self, identity: aws.eks.PodIdentityAssociation) -> None:

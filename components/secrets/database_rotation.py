@@ -21,7 +21,7 @@ from components.shared.manifests import (
     resources,
     tcp,
 )
-from components.shared.pod_role import PodRole
+from components.shared.pod_role import pod_identity
 from components.shared.policies import allow
 from components.shared.stores import (
     AWS_CLI_IMAGE,
@@ -153,26 +153,17 @@ class DatabaseRotation(pulumi.ComponentResource):
         ]
         if args.key_arn is not None:
             statements.append(use_key("UseItsKey", ["kms:Decrypt", "kms:GenerateDataKey"], args.key_arn, args.region))
-        role = PodRole(
-            f"{self._name}-role",
+        return pod_identity(
+            self._name,
             names=args.names,
             phase=Phase.SECRETS,
             suffix="database-rotation",
             purpose=f"Lets the rotation of {args.names.prefix} change the database's secret",
-            cluster_name=args.names.prefix,
+            cluster_name=args.cluster_name,
             namespace=NAMESPACE,
             service_account=APP,
             statements=statements,
-            opts=self._child,
-        )
-        return aws.eks.PodIdentityAssociation(
-            f"{self._name}-identity",
-            cluster_name=args.cluster_name,
-            namespace=NAMESPACE,
-            service_account=role.service_account,
-            role_arn=role.arn,
-            tags=TAGS,
-            opts=self._child,
+            parent=self,
         )
 
     def _pod(self) -> dict[str, Any]:
