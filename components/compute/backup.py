@@ -11,7 +11,7 @@ from components.compute.tags import TAGS
 from components.shared.jobs import TO_DATABASE_AND_AWS, cron_job_spec, job_template
 from components.shared.manifests import CONTAINER_SECURITY, NAMESPACE, metadata, network_policy_spec, resources
 from components.shared.pod_role import pod_identity
-from components.shared.policies import allow, document
+from components.shared.policies import allow, document, put_metrics
 from components.shared.stores import (
     AWS_CLI_IMAGE,
     POSTGRES_IMAGE,
@@ -166,11 +166,7 @@ class Backup(pulumi.ComponentResource):
             service_account=APP,
             statements=[
                 allow("AddDumps", ["s3:PutObject"], pulumi.Output.concat(bucket.arn, "/*")),
-                allow(
-                    "SaySo",
-                    ["cloudwatch:PutMetricData"],
-                    conditions={"StringEquals": {"cloudwatch:namespace": METRIC_NAMESPACE}},
-                ),
+                put_metrics("SaySo", METRIC_NAMESPACE),
             ],
             parent=self,
         )

@@ -22,7 +22,7 @@ from components.shared.manifests import (
     tcp,
 )
 from components.shared.pod_role import pod_identity
-from components.shared.policies import allow
+from components.shared.policies import allow, put_metrics
 from components.shared.stores import (
     AWS_CLI_IMAGE,
     POSTGRES_IMAGE,
@@ -145,11 +145,7 @@ class DatabaseRotation(pulumi.ComponentResource):
         args = self._args
         statements: list[Mapping[str, Any]] = [
             allow("RotateIt", ["secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"], args.secret_arn),
-            allow(
-                "SaySo",
-                ["cloudwatch:PutMetricData"],
-                conditions={"StringEquals": {"cloudwatch:namespace": METRIC_NAMESPACE}},
-            ),
+            put_metrics("SaySo", METRIC_NAMESPACE),
         ]
         if args.key_arn is not None:
             statements.append(use_key("UseItsKey", ["kms:Decrypt", "kms:GenerateDataKey"], args.key_arn, args.region))
