@@ -4,6 +4,8 @@ from typing import Final
 
 WEIGHT_ANNOTATION: Final = "pyairtable.io/green-weight"
 """Of the public service's VirtualService: green's weight, noted by whoever changes it."""
+FULL_WEIGHT: Final = 100
+"""Of the colour that gets all requests, in per cent."""
 SYSTEM_NAMESPACE: Final = "istio-system"
 GATEWAY: Final = "ingress-gateway"
 GATEWAY_SELECTOR: Final = {"app": GATEWAY, "istio": GATEWAY}
