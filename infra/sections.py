@@ -17,8 +17,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from components.shared.apps import MigrationKind
 from cost.instance_types import INSTANCE_TYPES
 from cost.schedule import running_share
+from infra.naming import ImageGroup
 
 STACK_NAME: Final = r"^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$"
 ACCOUNT_ID: Final = r"^\d{12}$"
@@ -65,8 +67,6 @@ DnsLabel = Annotated[str, StringConstraints(pattern=DNS_LABEL)]
 Cpu = Annotated[str, StringConstraints(pattern=CPU)]
 Memory = Annotated[str, StringConstraints(pattern=MEMORY)]
 Zone = Annotated[str, StringConstraints(pattern=ZONE)]
-
-ImageGroup = Literal["legacy", "microservices"]
 
 SUPPORTED_VERSIONS: Final[Mapping[str, str]] = {"1.36": "2027-10"}
 """Kubernetes versions whose add-on pins are known here, and the month in which EKS's standard support of each ends."""
@@ -458,7 +458,7 @@ class MigrationSettings(Section):
 
     name: DnsLabel = Field(examples=["add-workspaces"])
     image: Annotated[str, StringConstraints(pattern=IMAGE)] = Field(examples=["microservices/workspace-service:v2.0.0"])
-    kind: Literal["expand", "contract"] = Field(examples=["expand"])
+    kind: MigrationKind = Field(examples=["expand"])
     """`expand` adds what green needs and blue does not mind; `contract` takes away what only blue used."""
     arguments: tuple[str, ...] = Field(default=(), examples=[["migrate", "up"]])
     """What the image's entry point is given."""

@@ -11,8 +11,10 @@ import pulumi
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from components.shared.apps import BACKUP, MIGRATIONS, RESTARTER, ROTATION
+from components.shared.mesh import GATEWAY
 from infra.environments import DEFAULTS, ENVIRONMENTS, MIN_REPLICAS, Environment, with_defaults
-from infra.naming import PROJECT, Names
+from infra.naming import GREEN_SUFFIX, PROJECT, Names
 from infra.phases import HIGHEST_BUILT, Phase
 from infra.secrecy import require_encrypted
 from infra.sections import (
@@ -42,14 +44,12 @@ ACCOUNT_WIDE_LIMIT_USD: Final = 98 + 150 + 395
 """What the three committed stacks may cost together, US dollars a month: the cost targets of the migration runbook."""
 
 RESERVED_NAMES: Final = (
-    *("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns"),
-    *("secret-restarter", "database-rotation", "postgres-from-database-rotation"),
-    *("ingress-gateway", "from-ingress-gateway", "mesh", "migrations-expand", "migrations-contract"),
-    *("postgres-from-migrations-expand", "postgres-from-migrations-contract"),
+    *("postgres", "redis", "edge", BACKUP, "default", "default-deny", "dns"),
+    *(RESTARTER, ROTATION, f"postgres-from-{ROTATION}"),
+    *(GATEWAY, f"from-{GATEWAY}", "mesh", *MIGRATIONS.values()),
+    *(f"postgres-from-{app}" for app in MIGRATIONS.values()),
 )
 """Names of what else is in the namespace that the microservices share: Services, service accounts, policies."""
-GREEN_SUFFIX: Final = "-green"
-"""Ends the names of green's Deployments, service accounts and policies."""
 PUBLIC_SERVICE: Final = "api-gateway"
 """By which the runbook finds the route that it shifts."""
 LONGEST_RECOVERY_DAYS: Final = 30
@@ -217,18 +217,8 @@ class Settings(Section):
     @model_validator(mode="after")
     def _traffic_is_shifted_where_there_is_green(self) -> "Settings":
         given = self.blue_green
-        asked = next(
-            (
-                text
-                for text, is_asked in (
-                    (f"greenWeight: {given.green_weight}", given.green_weight > 0),
-                    (f"stopped: {given.stopped}", given.stopped != "none"),
-                )
-                if is_asked
-            ),
-            None,
-        )
-        if asked and not given.enabled:
+        if not given.enabled and (given.green_weight or given.stopped != "none"):
+            asked = f"greenWeight: {given.green_weight}" if given.green_weight else f"stopped: {given.stopped}"
             raise ValueError(
                 f"{PROJECT}:blueGreen: must not have {asked} while enabled is false, since there is no green then; set "
                 "enabled: true, or remove it"
@@ -317,7 +307,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _an_edge_has_something_behind_it(self) -> "Settings":
-        if self.phase >= Phase.COMPUTE and self.edge.enabled and not any(service.public for service in self.services):
+        if self.phase >= Phase.COMPUTE and self.edge.enabled and self.public_service is None:
             raise ValueError(
                 f"{PROJECT}:edge.enabled: must be false while no service is public; set public: true in the entry of "
                 f"{PROJECT}:services that clients reach, for example api-gateway"

@@ -1,11 +1,12 @@
 """Migrations: steps of the database's schema, which both colours share, each as a Job that runs once."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from components.shared.apps import MIGRATIONS, MigrationKind
 from components.shared.jobs import job_template
 from components.shared.manifests import CONTAINER_SECURITY, metadata, network_policy_spec, pods, resources, tcp
 from components.shared.service_pods import AUTHORITY_FOLDER, ENVIRONMENT, USER_ID
@@ -30,7 +31,7 @@ class Migration:
 class MigrationsArgs:
     """The steps of one kind, in their order."""
 
-    kind: Literal["expand", "contract"]
+    kind: MigrationKind
     migrations: tuple[Migration, ...]
     pull_secret: str | None
 
@@ -46,7 +47,7 @@ class Migrations(pulumi.ComponentResource):
     def __init__(self, name: str, args: MigrationsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("pyairtable:blue_green:Migrations", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        app = f"migrations-{args.kind}"
+        app = MIGRATIONS[args.kind]
         account = kubernetes.core.v1.ServiceAccount(
             f"{name}-service-account",
             metadata=metadata(app, app=app),

@@ -8,6 +8,7 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
 from components.compute.tags import TAGS
+from components.shared.apps import BACKUP as APP
 from components.shared.jobs import TO_DATABASE_AND_AWS, cron_job_spec, job_template
 from components.shared.manifests import CONTAINER_SECURITY, NAMESPACE, metadata, network_policy_spec, resources
 from components.shared.pod_role import pod_identity
@@ -24,7 +25,6 @@ from components.shared.stores import (
 from infra.naming import Names
 from infra.phases import Phase
 
-APP = "postgres-backup"
 BACKUP_CPU_MILLIS = 100
 BACKUP_MEMORY_MIB = 256
 """The AWS CLI holds some parts of the file while it uploads them."""

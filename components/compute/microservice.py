@@ -20,6 +20,7 @@ from components.shared.manifests import (
 )
 from components.shared.service_pods import AUTHORITY_FOLDER, ENVIRONMENT, USER_ID
 from components.shared.stores import STORES_LABEL, TO_DATABASE, TO_REDIS, authority_mount, authority_volume
+from infra.naming import GREEN_SUFFIX
 
 CPU_TARGET_PERCENT = 70
 DRAIN_SECONDS = 5
@@ -33,7 +34,7 @@ AWAY_FROM_STORES: Mapping[str, Any] = {
 }
 
 Colour = Literal["blue", "green"]
-SUFFIXES: Mapping[Colour, str] = {"blue": "", "green": "-green"}
+SUFFIXES: Mapping[Colour, str] = {"blue": "", "green": GREEN_SUFFIX}
 """Blue has the plain names, so that green comes beside it and replaces nothing."""
 
 OTHERS: Mapping[Colour, Colour] = {"blue": "green", "green": "blue"}

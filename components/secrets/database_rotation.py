@@ -11,6 +11,7 @@ import pulumi_kubernetes as kubernetes
 
 from components.secrets.key_use import use_key
 from components.secrets.tags import TAGS
+from components.shared.apps import ROTATION as APP
 from components.shared.jobs import TO_DATABASE_AND_AWS, cron_job_spec, job_template
 from components.shared.manifests import (
     CONTAINER_SECURITY,
@@ -36,7 +37,6 @@ from components.shared.stores import (
 from infra.naming import Names
 from infra.phases import Phase
 
-APP = "database-rotation"
 ROTATION_CPU_MILLIS = 100
 ROTATION_MEMORY_MIB = 256
 """The AWS CLI is the largest of the three, as in the backup."""
@@ -153,7 +153,7 @@ class DatabaseRotation(pulumi.ComponentResource):
             self._name,
             names=args.names,
             phase=Phase.SECRETS,
-            suffix="database-rotation",
+            suffix=APP,
             purpose=f"Lets the rotation of {args.names.prefix} change the database's secret",
             cluster_name=args.cluster_name,
             namespace=NAMESPACE,
