@@ -9,8 +9,8 @@ import pulumi_kubernetes as kubernetes
 from components.shared.apps import MIGRATIONS, MigrationKind
 from components.shared.jobs import job_template
 from components.shared.manifests import CONTAINER_SECURITY, metadata, network_policy_spec, pods, resources, tcp
-from components.shared.service_pods import AUTHORITY_FOLDER, ENVIRONMENT, USER_ID
-from components.shared.stores import POSTGRES_PORT, TO_DATABASE, authority_mount, authority_volume
+from components.shared.service_pods import AUTHORITY_MOUNT, ENVIRONMENT, SCRATCH_MOUNT, SCRATCH_VOLUME, USER_ID
+from components.shared.stores import POSTGRES_PORT, TO_DATABASE, authority_volume
 
 MIGRATION_CPU_MILLIS = 100
 MIGRATION_MEMORY_MIB = 256
@@ -105,11 +105,8 @@ def _pod(migration: Migration) -> dict[str, Any]:
                 "env": ENVIRONMENT["database"],
                 "resources": resources(MIGRATION_CPU_MILLIS, MIGRATION_MEMORY_MIB),
                 "security_context": dict(CONTAINER_SECURITY),
-                "volume_mounts": [
-                    {"name": "scratch", "mount_path": "/tmp"},  # noqa: S108 - in the container
-                    authority_mount(AUTHORITY_FOLDER),
-                ],
+                "volume_mounts": [SCRATCH_MOUNT, AUTHORITY_MOUNT],
             }
         ],
-        "volumes": [{"name": "scratch", "empty_dir": {"size_limit": "64Mi"}}, authority_volume()],
+        "volumes": [SCRATCH_VOLUME, authority_volume()],
     }

@@ -18,8 +18,8 @@ from components.shared.manifests import (
     resources,
     tcp,
 )
-from components.shared.service_pods import AUTHORITY_FOLDER, ENVIRONMENT, USER_ID
-from components.shared.stores import STORES_LABEL, TO_DATABASE, TO_REDIS, authority_mount, authority_volume
+from components.shared.service_pods import AUTHORITY_MOUNT, ENVIRONMENT, SCRATCH_MOUNT, SCRATCH_VOLUME, USER_ID
+from components.shared.stores import STORES_LABEL, TO_DATABASE, TO_REDIS, authority_volume
 from infra.naming import GREEN_SUFFIX
 
 CPU_TARGET_PERCENT = 70
@@ -221,16 +221,10 @@ class Microservice(pulumi.ComponentResource):
                     # The port alone: a service whose database is away is not mended by a restart.
                     "liveness_probe": {"tcp_socket": {"port": "http"}, "period_seconds": 15},
                     "lifecycle": {"pre_stop": {"sleep": {"seconds": DRAIN_SECONDS}}},
-                    "volume_mounts": [
-                        {"name": "scratch", "mount_path": "/tmp"},  # noqa: S108 - in the container
-                        *([authority_mount(AUTHORITY_FOLDER)] if needs_authority else []),
-                    ],
+                    "volume_mounts": [SCRATCH_MOUNT, *([AUTHORITY_MOUNT] if needs_authority else [])],
                 }
             ],
-            "volumes": [
-                {"name": "scratch", "empty_dir": {"size_limit": "64Mi"}},
-                *([authority_volume()] if needs_authority else []),
-            ],
+            "volumes": [SCRATCH_VOLUME, *([authority_volume()] if needs_authority else [])],
         }
 
 
