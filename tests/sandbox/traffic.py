@@ -2,17 +2,16 @@
 
 import json
 import subprocess
-import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from tests.sandbox.clients import Clients
 from tests.sandbox.harness import Cluster
 
 RATE = 250
@@ -37,32 +36,18 @@ class Answer(NamedTuple):
         return self.ended - self.began
 
 
-class Traffic:
+class Traffic(Clients):
     """Sends GET requests to a URL of this machine until it is left. A client keeps its connection, as browsers do."""
 
     def __init__(
         self, url: str, *, rate: float, clients: int = CLIENTS, headers: Mapping[str, str] | None = None
     ) -> None:
+        super().__init__(clients, rate, end_seconds=TIMEOUT_SECONDS + 1)
         parts = urlsplit(url)
         assert parts.hostname == "127.0.0.1", f"{url} is not on this machine"
         self._host, self._port, self._path = parts.hostname, parts.port, parts.path or "/"
-        self._pause = clients / rate
         self._headers = dict(headers or {})
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(n / rate,), daemon=True) for n in range(clients)]
         self._answers: list[Answer] = []
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(TIMEOUT_SECONDS + 1)
 
     @property
     def answers(self) -> Sequence[Answer]:
@@ -83,13 +68,10 @@ class Traffic:
         answers = self.between(began, ended)
         return 100 * sum(answer.colour == colour for answer in answers) / len(answers)
 
-    def _run(self, delay: float) -> None:
-        connection = HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
-        following = time.monotonic() + delay
-        while not self._over.wait(max(0.0, following - time.monotonic())):
-            self._answers.append(self._ask(connection))
-            following = max(following + self._pause, time.monotonic())
-        connection.close()
+    @contextmanager
+    def _client(self) -> Generator[Callable[[], None]]:
+        with closing(HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)) as connection:
+            yield lambda: self._answers.append(self._ask(connection))
 
     def _ask(self, connection: HTTPConnection) -> Answer:
         began, colour, failure = time.time(), "", ""
