@@ -14,7 +14,16 @@ from sandbox.state import State
 from sandbox.tools import TOOLS, find
 from tests.sandbox.harness import Cluster, is_ready, label, name_of, running, wait_for
 from tests.sandbox.sidecars import Sidecar, sidecar_of
-from tests.sandbox.traffic import RATE, Traffic, none_failed, shifting, weight
+from tests.sandbox.traffic import (
+    HEARD_SECONDS,
+    POINTS,
+    RATE,
+    ROLLBACK_SECONDS,
+    Traffic,
+    none_failed,
+    shifting,
+    weight,
+)
 
 CANARY_RATE = 10
 LEAST_RATE = 200
@@ -22,10 +31,6 @@ LEAST_REQUESTS = 30_000
 STEPS = (10, 50, 100)
 HOLD_SECONDS = 40
 """At RATE, a share of 50 % is then within two points in all but one of ten thousand runs."""
-POINTS = 2.0
-ROLLBACK_SECONDS = 1.0
-HEARD_SECONDS = 0.5
-"""From the API server to the gateways."""
 BLUE = {
     "api-gateway",
     "platform-services",

@@ -16,6 +16,12 @@ from tests.sandbox.harness import Cluster
 
 RATE = 250
 """Requests a second, of all clients together."""
+POINTS = 2.0
+"""How far a colour's share may be from its weight, in per cent of the requests."""
+ROLLBACK_SECONDS = 1.0
+"""Within which green answers no more."""
+HEARD_SECONDS = 0.5
+"""From the API server to the gateways."""
 CLIENTS = 8
 TIMEOUT_SECONDS = 10
 VIRTUAL_SERVICE = ("networking.istio.io/v1", "VirtualService", "api-gateway", "pyairtable")
