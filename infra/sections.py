@@ -101,8 +101,15 @@ def _once(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _with_a_tag_that_stays(image: str) -> str:
+    if image.endswith(":latest"):
+        raise ValueError("must have a tag that stays")
+    return image
+
+
 Cidr = Annotated[str, AfterValidator(_network)]
 Cron = Annotated[str, AfterValidator(_weekly)]
+Image = Annotated[str, StringConstraints(pattern=IMAGE), AfterValidator(_with_a_tag_that_stays)]
 Once = AfterValidator(_once)
 """Each entry of a list of texts once."""
 
@@ -403,7 +410,7 @@ class ServiceSettings(Section):
     """One microservice."""
 
     name: DnsLabel = Field(examples=["auth-service"])
-    image: Annotated[str, StringConstraints(pattern=IMAGE)] = Field(examples=["microservices/auth-service:v2.0.0"])
+    image: Image = Field(examples=["microservices/auth-service:v2.0.0"])
     port: int = Field(default=8080, strict=True, ge=1024, le=65535, examples=[8080])
     """Above 1023, since its container is not root."""
     cpu: Cpu = Field(examples=["100m"])
@@ -422,11 +429,6 @@ class ServiceSettings(Section):
     """Whether it calls HTTPS services outside the cluster."""
     public: bool = Field(default=False, examples=[True])
     """Whether it is what clients outside the cluster reach."""
-
-    @field_validator("image")
-    @classmethod
-    def _has_a_tag_that_stays(cls, value: str) -> str:
-        return with_a_tag_that_stays(value)
 
     @model_validator(mode="after")
     def _replicas_are_in_order(self) -> "ServiceSettings":
@@ -457,16 +459,11 @@ class MigrationSettings(Section):
     """One step of the database's schema, a Job that runs once."""
 
     name: DnsLabel = Field(examples=["add-workspaces"])
-    image: Annotated[str, StringConstraints(pattern=IMAGE)] = Field(examples=["microservices/workspace-service:v2.0.0"])
+    image: Image = Field(examples=["microservices/workspace-service:v2.0.0"])
     kind: MigrationKind = Field(examples=["expand"])
     """`expand` adds what green needs and blue does not mind; `contract` takes away what only blue used."""
     arguments: tuple[str, ...] = Field(default=(), examples=[["migrate", "up"]])
     """What the image's entry point is given."""
-
-    @field_validator("image")
-    @classmethod
-    def _has_a_tag_that_stays(cls, value: str) -> str:
-        return with_a_tag_that_stays(value)
 
     @property
     def image_parts(self) -> tuple[ImageGroup, str, str]:
@@ -524,17 +521,6 @@ class BlueGreenSettings(Section):
                 "greenWeight: 100 and stopped: blue"
             )
         return self
-
-
-def with_a_tag_that_stays(image: str) -> str:
-    """The image, unless its tag means another one tomorrow.
-
-    Raises:
-        ValueError: it does.
-    """
-    if image.endswith(":latest"):
-        raise ValueError("must have a tag that stays")
-    return image
 
 
 def image_parts(image: str) -> tuple[ImageGroup, str, str]:

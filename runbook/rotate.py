@@ -204,14 +204,11 @@ class Rotation:
                 f"looking at {self._managed.secret}: its username is neither {' nor '.join(LOGINS)}; put one of them, "
                 f"with its password, into {self._path}"
             )
-        connections = need(objects, f"configmap/{CONNECTIONS}").get("data") or {}
         return _Seen(
             external_secret=binding,
             stored=found,
             secret=secret,
-            connections={
-                key: connections[source] for key, source in self._managed.connections.items() if source in connections
-            },
+            connections=self._managed.connections_of(objects),
         )
 
     def _stored(self, connecting: Later[SecretsManager], wanted: Mapping[str, str]) -> dict[str, Any]:
