@@ -10,18 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.sandbox.traffic import Answer, Traffic
+from tests.sandbox.traffic import HEARD_SECONDS, POINTS, RATE, ROLLBACK_SECONDS, Answer, Traffic
 
 PICTURE = Path(__file__).parent / "shift.png"
-RATE = 250
 FLOOR_SECONDS = 20
 HOLD_SECONDS = 30
 WEIGHTS = (10, 50, 100)
-HEARD_SECONDS = 0.5
-"""From the API server to the gateways."""
 AFTER_SECONDS = 5
-ROLLBACK_LIMIT = 1.0
-POINTS_LIMIT = 2.0
 COLOURS = {"blue": "tab:blue", "green": "tab:green"}
 MILLISECONDS = 1000
 
@@ -72,9 +67,7 @@ def shift(sandbox: list[str], state: Path) -> dict[str, Any]:
 def kept(measured: dict[str, Any]) -> bool:
     """Whether nothing has failed, and shares and the rollback are as they have to be."""
     return (
-        not measured["failed"]
-        and measured["points_off"] <= POINTS_LIMIT
-        and measured["rollback_seconds"] <= ROLLBACK_LIMIT
+        not measured["failed"] and measured["points_off"] <= POINTS and measured["rollback_seconds"] <= ROLLBACK_SECONDS
     )
 
 

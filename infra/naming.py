@@ -1,10 +1,16 @@
 """Names and tags of everything the program creates, in one place."""
 
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from infra.phases import Phase
 
-PROJECT = "pyairtable"
+PROJECT: Final = "pyairtable"
+GREEN_SUFFIX: Final = "-green"
+"""Ends the names of green's Deployments, service accounts and policies; blue's are plain."""
+
+ImageGroup = Literal["legacy", "microservices"]
+"""The parts of the image registry."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,11 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from components.shared.apps import MigrationKind
 from components.shared.mesh import RETIRE_AFTER
 from cost.instance_types import INSTANCE_TYPES
 from cost.schedule import running_share
+from infra.naming import ImageGroup
 
 STACK_NAME: Final = r"^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$"
 ACCOUNT_ID: Final = r"^\d{12}$"
@@ -67,8 +69,6 @@ Cpu = Annotated[str, StringConstraints(pattern=CPU)]
 Memory = Annotated[str, StringConstraints(pattern=MEMORY)]
 Zone = Annotated[str, StringConstraints(pattern=ZONE)]
 
-ImageGroup = Literal["legacy", "microservices"]
-
 SUPPORTED_VERSIONS: Final[Mapping[str, str]] = {"1.36": "2027-10"}
 """Kubernetes versions whose add-on pins are known here, and the month in which EKS's standard support of each ends."""
 
@@ -102,8 +102,15 @@ def _once(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _with_a_tag_that_stays(image: str) -> str:
+    if image.endswith(":latest"):
+        raise ValueError("must have a tag that stays")
+    return image
+
+
 Cidr = Annotated[str, AfterValidator(_network)]
 Cron = Annotated[str, AfterValidator(_weekly)]
+Image = Annotated[str, StringConstraints(pattern=IMAGE), AfterValidator(_with_a_tag_that_stays)]
 Once = AfterValidator(_once)
 """Each entry of a list of texts once."""
 
@@ -405,7 +412,7 @@ class ServiceSettings(Section):
     """One microservice."""
 
     name: DnsLabel = Field(examples=["auth-service"])
-    image: Annotated[str, StringConstraints(pattern=IMAGE)] = Field(examples=["microservices/auth-service:v2.0.0"])
+    image: Image = Field(examples=["microservices/auth-service:v2.0.0"])
     port: int = Field(default=8080, strict=True, ge=1024, le=65535, examples=[8080])
     """Above 1023, since its container is not root."""
     cpu: Cpu = Field(examples=["100m"])
@@ -424,11 +431,6 @@ class ServiceSettings(Section):
     """Whether it calls HTTPS services outside the cluster."""
     public: bool = Field(default=False, examples=[True])
     """Whether it is what clients outside the cluster reach."""
-
-    @field_validator("image")
-    @classmethod
-    def _has_a_tag_that_stays(cls, value: str) -> str:
-        return with_a_tag_that_stays(value)
 
     @model_validator(mode="after")
     def _replicas_are_in_order(self) -> "ServiceSettings":
@@ -459,16 +461,11 @@ class MigrationSettings(Section):
     """One step of the database's schema, a Job that runs once."""
 
     name: DnsLabel = Field(examples=["add-workspaces"])
-    image: Annotated[str, StringConstraints(pattern=IMAGE)] = Field(examples=["microservices/workspace-service:v2.0.0"])
-    kind: Literal["expand", "contract"] = Field(examples=["expand"])
+    image: Image = Field(examples=["microservices/workspace-service:v2.0.0"])
+    kind: MigrationKind = Field(examples=["expand"])
     """`expand` adds what green needs and blue does not mind; `contract` takes away what only blue used."""
     arguments: tuple[str, ...] = Field(default=(), examples=[["migrate", "up"]])
     """What the image's entry point is given."""
-
-    @field_validator("image")
-    @classmethod
-    def _has_a_tag_that_stays(cls, value: str) -> str:
-        return with_a_tag_that_stays(value)
 
     @property
     def image_parts(self) -> tuple[ImageGroup, str, str]:
@@ -533,17 +530,6 @@ class BlueGreenSettings(Section):
                 "greenWeight: 100 and stopped: blue"
             )
         return self
-
-
-def with_a_tag_that_stays(image: str) -> str:
-    """The image, unless its tag means another one tomorrow.
-
-    Raises:
-        ValueError: it does.
-    """
-    if image.endswith(":latest"):
-        raise ValueError("must have a tag that stays")
-    return image
 
 
 def image_parts(image: str) -> tuple[ImageGroup, str, str]:

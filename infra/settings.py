@@ -1,23 +1,23 @@
 """Stack config -> one frozen, validated Settings. Nothing else reads config."""
 
-import difflib
 import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, cast, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_origin
 
 import pulumi
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
+from components.shared.apps import BACKUP, MIGRATIONS, RESTARTER, ROTATION
+from components.shared.mesh import GATEWAY
 from infra.environments import DEFAULTS, ENVIRONMENTS, MIN_REPLICAS, Environment, with_defaults
-from infra.naming import PROJECT, Names
+from infra.explanations import explained, section_in
+from infra.naming import GREEN_SUFFIX, PROJECT, Names
 from infra.phases import HIGHEST_BUILT, Phase
 from infra.secrecy import require_encrypted
 from infra.sections import (
     ACCOUNT_ID,
-    MEANINGS,
     NIGHTLY,
     ROTATED,
     STACK_NAME,
@@ -42,14 +42,12 @@ ACCOUNT_WIDE_LIMIT_USD: Final = 98 + 150 + 395
 """What the three committed stacks may cost together, US dollars a month: the cost targets of the migration runbook."""
 
 RESERVED_NAMES: Final = (
-    *("postgres", "redis", "edge", "postgres-backup", "default", "default-deny", "dns"),
-    *("secret-restarter", "database-rotation", "postgres-from-database-rotation"),
-    *("ingress-gateway", "from-ingress-gateway", "mesh", "migrations-expand", "migrations-contract"),
-    *("postgres-from-migrations-expand", "postgres-from-migrations-contract"),
+    *("postgres", "redis", "edge", BACKUP, "default", "default-deny", "dns"),
+    *(RESTARTER, ROTATION, f"postgres-from-{ROTATION}"),
+    *(GATEWAY, f"from-{GATEWAY}", "mesh", *MIGRATIONS.values()),
+    *(f"postgres-from-{app}" for app in MIGRATIONS.values()),
 )
 """Names of what else is in the namespace that the microservices share: Services, service accounts, policies."""
-GREEN_SUFFIX: Final = "-green"
-"""Ends the names of green's Deployments, service accounts and policies."""
 PUBLIC_SERVICE: Final = "api-gateway"
 """By which the runbook finds the route that it shifts."""
 LONGEST_RECOVERY_DAYS: Final = 30
@@ -217,18 +215,8 @@ class Settings(Section):
     @model_validator(mode="after")
     def _traffic_is_shifted_where_there_is_green(self) -> "Settings":
         given = self.blue_green
-        asked = next(
-            (
-                text
-                for text, is_asked in (
-                    (f"greenWeight: {given.green_weight}", given.green_weight > 0),
-                    (f"stopped: {given.stopped}", given.stopped != "none"),
-                )
-                if is_asked
-            ),
-            None,
-        )
-        if asked and not given.enabled:
+        if not given.enabled and (given.green_weight or given.stopped != "none"):
+            asked = f"greenWeight: {given.green_weight}" if given.green_weight else f"stopped: {given.stopped}"
             raise ValueError(
                 f"{PROJECT}:blueGreen: must not have {asked} while enabled is false, since there is no green then; set "
                 "enabled: true, or remove it"
@@ -317,7 +305,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _an_edge_has_something_behind_it(self) -> "Settings":
-        if self.phase >= Phase.COMPUTE and self.edge.enabled and not any(service.public for service in self.services):
+        if self.phase >= Phase.COMPUTE and self.edge.enabled and self.public_service is None:
             raise ValueError(
                 f"{PROJECT}:edge.enabled: must be false while no service is public; set public: true in the entry of "
                 f"{PROJECT}:services that clients reach, for example api-gateway"
@@ -411,8 +399,7 @@ class Settings(Section):
         try:
             return cls.model_validate(with_defaults(values["environment"], values))
         except ValidationError as error:
-            problems = dict.fromkeys(_explain(details) for details in _causes(error.errors()))
-            raise SettingsError("\n".join(problems)) from None
+            raise SettingsError("\n".join(explained(error, cls))) from None
 
 
 def _fit_together(services: tuple[ServiceSettings, ...], callable_names: set[str], where: str) -> None:
@@ -465,137 +452,6 @@ def _as_written(name: str, value: object) -> object:
 
 def _is_structured(name: str) -> bool:
     return any(
-        field.alias == name and (_is_list(field.annotation) or _section(field.annotation))
+        field.alias == name and (get_origin(field.annotation) is tuple or section_in(field.annotation))
         for field in Settings.model_fields.values()
     )
-
-
-def _is_list(annotation: Any) -> bool:
-    return get_origin(annotation) is tuple
-
-
-def _section(annotation: Any) -> type[Section] | None:
-    """The section that an annotation holds, by itself, or in a list, or a mapping, or none."""
-    for part in (annotation, *get_args(annotation)):
-        if isinstance(part, type) and issubclass(part, Section):
-            return part
-    return None
-
-
-def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """The errors less those that only follow from another one: a list is too short for want of its refused entries."""
-    locations = [error["loc"] for error in errors]
-    return [
-        error for error in errors if not any(other[: len(error["loc"])] == error["loc"] != other for other in locations)
-    ]
-
-
-def _explain(error: ErrorDetails) -> str:
-    """One line for one problem: the key, what is wrong with its value, and how to mend it."""
-    location = [str(part) for part in error["loc"] if part != "[key]"]
-    if not location:
-        return str(error["ctx"]["error"]) if "ctx" in error else error["msg"]
-    key = f"{PROJECT}:{'.'.join(location)}"
-    if error["type"] == "missing":
-        return f"{key}: is missing; {_example(location)}"
-    if error["type"] == "extra_forbidden":
-        return f"{key}: is not a setting; {_suggestion(location)}"
-    problem = _problem(error)
-    if ";" in problem:  # it says itself what is there and how to mend it
-        return f"{key}: {problem}"
-    is_key = "[key]" in error["loc"]
-    given = "" if _is_secret(location) else f", not {_shown(error['input'])}"
-    return f"{key}: {problem}{given}; {_example(location[:-1] if is_key else location)}"
-
-
-def _problem(error: ErrorDetails) -> str:
-    context: dict[str, Any] = error.get("ctx", {})
-    match error["type"]:
-        case "value_error":
-            return str(context["error"])
-        case "literal_error":
-            return f"must be {context['expected'].replace(chr(39), '')}"
-        case "int_parsing" | "int_type" | "int_from_float":
-            return "must be a whole number"
-        case "bool_parsing" | "bool_type":
-            return "must be true or false"
-        case "string_type":
-            return "must be text"
-        case "tuple_type":
-            return "must be a list"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return "must be a mapping of keys to values"
-        case "greater_than":
-            return f"must be more than {context['gt']}"
-        case "greater_than_equal":
-            return f"must be at least {context['ge']}"
-        case "less_than_equal":
-            return f"must be at most {context['le']}"
-        case "too_short":
-            least = context["min_length"]
-            return f"must have at least {least} {'entry' if least == 1 else 'entries'}"
-        case "too_long":
-            return f"must have at most {context['max_length']} entries"
-        case "string_pattern_mismatch":
-            return f"must be {MEANINGS[context['pattern']]}"
-        case _:
-            return f"is refused ({error['msg']})"
-
-
-def _is_secret(location: list[str]) -> bool:
-    return any(
-        field.alias == location[0] and SecretStr in get_args(field.annotation)
-        for field in Settings.model_fields.values()
-    )
-
-
-LONGEST_SHOWN: Final = 60
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, default=str, skipkeys=True)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
-
-
-def _model_at(location: list[str]) -> type[Section]:
-    """The section that holds the last part of a location."""
-    section: type[Section] = Settings
-    for part in location[:-1]:
-        for field in section.model_fields.values():
-            if field.alias == part:
-                section = _section(field.annotation) or section
-    return section
-
-
-def _example(location: list[str]) -> str:
-    """How to mend it, from the examples that each field carries."""
-    section: type[Section] | None = Settings
-    path: list[str] = []
-    example: object = None
-    for part in location:
-        if section is None:
-            break
-        field = next((field for field in section.model_fields.values() if field.alias == part), None)
-        path.append(part)
-        if field is not None:
-            example = (field.examples or [None])[0]
-            section = _section(field.annotation)
-        else:  # one entry of a list or a mapping
-            example = next(iter(example.values() if isinstance(example, dict) else cast(list[object], example)))
-    if path == ["stack"]:
-        return f"make a stack of another name: pulumi stack init {example}"
-    if _is_secret(path):
-        return f"set it with {example}"
-    shown = example if isinstance(example, str) else json.dumps(example)
-    return f"for example {PROJECT}:{'.'.join(path)}: {shown}"
-
-
-def _suggestion(location: list[str]) -> str:
-    known = sorted(field.alias or name for name, field in _model_at(location).model_fields.items() if name != "stack")
-    parent = "".join(f"{part}." for part in location[:-1])
-    if location[-1].partition(".")[0] in known:
-        section, _, rest = location[-1].partition(".")
-        path = f"{PROJECT}:{parent}{section}"
-        return f"write it as {path}: {{{rest}: ...}}, or set it by its path: pulumi config set --path {path}.{rest} ..."
-    close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-    return f"did you mean {PROJECT}:{parent}{close[0]}?" if close else f"the settings are: {', '.join(known)}"

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from components.shared.apps import BACKUP
 from components.shared.mesh import RUNBOOK
 from runbook import gateways, traffic
 from runbook.errors import RunbookError
@@ -19,7 +20,6 @@ from runbook.steps import Steps
 from runbook.target import Target
 from runbook.wait import wait
 
-BACKUP: Final = "postgres-backup"
 DUMP: Final = f"{BACKUP}-before-shift"
 FRESH: Final = timedelta(hours=1)
 """A dump that is no older need not be taken again."""
@@ -133,7 +133,7 @@ def _migrated(objects: Objects) -> str:
 
 def _connected(found: Mapping[str, Statistics | None]) -> str:
     if not found:
-        return "there is no gateway; see kubectl -n pyairtable get pods -l istio=ingress-gateway"
+        return f"there is no gateway; see kubectl -n pyairtable get pods -l {gateways.LABELS}"
     if silent := sorted(name for name, counted in found.items() if counted is None):
         return f"{', '.join(silent)} does not show its statistics"
     if lost := gateways.unconnected(found):

@@ -9,14 +9,12 @@ from typing import Any
 import click
 
 from infra.phases import Phase
-from runbook.errors import RunbookError
+from runbook.errors import NOT_WELL, RunbookError
 from runbook.managed import MANAGED
 from runbook.options import json_option, stack_options, timeout_option
 from runbook.steps import Steps
 from runbook.target import opened
 from runbook.traffic_commands import COMMANDS
-
-NOT_READY = 3
 
 
 class _Commands(click.Group):
@@ -106,7 +104,7 @@ def secrets_(*, stack: str, sandbox: bool, state_dir: Path | None, as_json: bool
 
         click.echo(render(found))
     if not all(status.is_well for status in found):
-        click.get_current_context().exit(NOT_READY)
+        click.get_current_context().exit(NOT_WELL)
 
 
 @main.command("restore-secret", epilog="Example: runbook restore-secret database --stack dev --sandbox")

@@ -2,6 +2,10 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Final
+
+NOT_WELL: Final = 3
+"""The exit code of a command that has done what it should, and found something that is not as it should be."""
 
 
 class RunbookError(Exception):

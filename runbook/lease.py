@@ -44,8 +44,8 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let go of it. Where that fails it ends by itself, and a failure of the command's is worth more to tell."""
-        path = f"/apis/coordination.k8s.io/v1/namespaces/{self._kubectl.namespace}/leases/{self._name}"
         with contextlib.suppress(KubectlError):
+            path = self._kubectl.path(f"lease/{self._name}")
             self._kubectl.delete(path, self._lease["metadata"]["resourceVersion"])
 
     def keep(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from components.shared.stores import API_KEYS_SECRET, DATABASE_SECRET, REDIS_SECRET
+from components.shared.stores import API_KEYS_SECRET, CONNECTIONS, DATABASE_SECRET, REDIS_SECRET
 from infra.naming import PROJECT
 from runbook.errors import RunbookError
 from runbook.kubectl import Kubectl, Manifest, Objects
@@ -42,6 +42,11 @@ class Managed:
     def path(self, stack: str) -> str:
         """Its name in Secrets Manager."""
         return f"{PROJECT}/{stack}/{self.name}"
+
+    def connections_of(self, objects: Objects) -> dict[str, str]:
+        """What Secrets Manager's copy says beside the Secret, as the cluster has it."""
+        known = need(objects, f"configmap/{CONNECTIONS}").get("data") or {}
+        return {key: known[source] for key, source in self.connections.items() if source in known}
 
 
 DATABASE: Final = Managed(

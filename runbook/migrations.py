@@ -1,11 +1,9 @@
 """The Jobs that migrate the database: which there are, and how far they have got."""
 
-from typing import Any, Final
+from typing import Any
 
+from components.shared.apps import MIGRATIONS, MigrationKind
 from runbook.kubectl import Manifest, Objects
-
-MIGRATIONS: Final = {kind: f"migrations-{kind}" for kind in ("expand", "contract")}
-"""The app of the Jobs that change the database's schema, by kind: contracting takes away what blue needs."""
 
 
 def condition(found: Manifest, type: str) -> bool:
@@ -14,7 +12,7 @@ def condition(found: Manifest, type: str) -> bool:
     return any(c.get("type") == type and c.get("status") == "True" for c in conditions)
 
 
-def migrations(objects: Objects, kind: str) -> dict[str, Manifest]:
+def migrations(objects: Objects, kind: MigrationKind) -> dict[str, Manifest]:
     """The Jobs that migrate the database, by name."""
     return {
         found["metadata"]["name"]: found

@@ -58,14 +58,14 @@ class Restoration:
         """All that belongs into Secrets Manager, as the cluster has it."""
         binding = need(objects, self._external_secret)
         secret = values(need(objects, f"secret/{self._managed.secret}"))
-        connections = need(objects, f"configmap/{CONNECTIONS}").get("data") or {}
+        connections = self._managed.connections_of(objects)
         if lost := [key for key in properties(binding) if not secret.get(key) and key not in OPTIONAL]:
             raise RunbookError(
                 f"looking at {self._managed.secret}: the cluster has lost its {' and '.join(lost)}, too; put a version "
                 f"of your own into {self._path}: aws secretsmanager put-secret-value"
             )
         return {
-            **{key: connections[source] for key, source in self._managed.connections.items() if source in connections},
+            **connections,
             **{name: secret.get(key, "") for key, name in properties(binding).items()},
         }
 

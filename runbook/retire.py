@@ -2,12 +2,12 @@
 
 from typing import Any, Final
 
-from components.shared.mesh import RETIRE_AFTER
+from components.shared.mesh import FULL_WEIGHT, RETIRE_AFTER
 from runbook import traffic
 from runbook.errors import RunbookError
 from runbook.lease import now
 from runbook.options import Duration
-from runbook.rollback import FULL, STOPPED, WEIGHT
+from runbook.rollback import STOPPED, WEIGHT
 from runbook.target import Target
 
 HOLD: Final = "blueGreen.retireAfter"
@@ -24,10 +24,10 @@ def retire(target: Target) -> dict[str, Any]:
     what = f"retiring blue of {target.stack}"
     seen = traffic.read(target.kubectl)
     config = target.config.get(WEIGHT, 0)
-    if (seen.weight, seen.annotation, config) != (FULL, str(FULL), FULL):
+    if (seen.weight, seen.annotation, config) != (FULL_WEIGHT, str(FULL_WEIGHT), FULL_WEIGHT):
         raise RunbookError(
             f"{what}: green has {seen.weight} % of the traffic, the annotation says {seen.annotation}, "
-            f"{target.config.name} {config}; all have to be {FULL} first: {target.command('shift --to 100')}"
+            f"{target.config.name} {config}; all have to be {FULL_WEIGHT} first: {target.command('shift --to 100')}"
         )
     if seen.changed_at is None:
         raise RunbookError(f"{what}: the API server does not say since when green has all traffic")

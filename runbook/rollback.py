@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from components.shared.mesh import FULL_WEIGHT
 from runbook import gateways, traffic
 from runbook.errors import RunbookError, StoppedError
 from runbook.kubectl import Kubectl, KubectlError, Objects
@@ -20,7 +21,6 @@ BLUE: Final = f"deployment/{traffic.SERVICE}"
 JOB: Final = "job"
 WEIGHT: Final = "blueGreen.greenWeight"
 STOPPED: Final = "blueGreen.stopped"
-FULL: Final = 100
 SECONDS: Final = 30.0
 """For so long the patch is tried where the API server does not answer as it should."""
 PAUSE_SECONDS: Final = 0.5
@@ -80,7 +80,7 @@ def roll_back(place: Place, steps: Steps, *, force: bool = False, waits: bool = 
 def write(place: Place, weight: int) -> None:
     """Write green's weight into the config, so that the next deployment keeps it; what gets traffic is not stopped."""
     config = place.config
-    stopped = {traffic.BLUE: weight < FULL, traffic.GREEN: weight > 0}.get(config.get(STOPPED, "none"), False)
+    stopped = {traffic.BLUE: weight < FULL_WEIGHT, traffic.GREEN: weight > 0}.get(config.get(STOPPED, "none"), False)
     config.set({WEIGHT: weight, **({STOPPED: "none"} if stopped else {})})
 
 

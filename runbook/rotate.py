@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from components.shared.apps import RESTARTER, ROTATION
 from components.shared.stores import CONNECTIONS, DATABASE_NAME
 from runbook import restarter
 from runbook.aws import AwsError, SecretsManager, connected
@@ -52,8 +53,6 @@ ALPHABET: Final = string.ascii_letters + string.digits
 APPLIED_SECONDS: Final = 150.0
 """A kubelet takes up to two minutes to bring a changed Secret into a pod."""
 SYNC_SECONDS: Final = 60.0
-RESTARTER: Final = "secret-restarter"
-SCHEDULED: Final = "database-rotation"
 POD, CONTAINER = "postgres-0", "postgres"
 PSQL: Final = (
     "psql",
@@ -205,14 +204,11 @@ class Rotation:
                 f"looking at {self._managed.secret}: its username is neither {' nor '.join(LOGINS)}; put one of them, "
                 f"with its password, into {self._path}"
             )
-        connections = need(objects, f"configmap/{CONNECTIONS}").get("data") or {}
         return _Seen(
             external_secret=binding,
             stored=found,
             secret=secret,
-            connections={
-                key: connections[source] for key, source in self._managed.connections.items() if source in connections
-            },
+            connections=self._managed.connections_of(objects),
         )
 
     def _stored(self, connecting: Later[SecretsManager], wanted: Mapping[str, str]) -> dict[str, Any]:
@@ -261,7 +257,7 @@ class Rotation:
             if (
                 self._managed is DATABASE
                 and name.startswith("job/")
-                and any(owner["name"] == SCHEDULED for owner in owners)
+                and any(owner["name"] == ROTATION for owner in owners)
                 and (job.get("status") or {}).get("active")
             ):
                 raise RunbookError(f"looking at {job['metadata']['name']}: the scheduled rotation is under way; wait")

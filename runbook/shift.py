@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from runbook import gateways, traffic
 from runbook.checks import check
-from runbook.errors import BadInputError, RunbookError, StoppedError
+from runbook.errors import NOT_WELL, BadInputError, RunbookError, StoppedError
 from runbook.kubectl import KubectlError
 from runbook.lease import Lease, now
 from runbook.progress import Progress
@@ -24,7 +24,7 @@ PAUSE_SECONDS: Final = {True: 1.0, False: 2.0}
 class NotJudgedError(RunbookError):
     """Too few requests came to tell whether green is good enough."""
 
-    exit_code = 3
+    exit_code = NOT_WELL
 
 
 class Shift:

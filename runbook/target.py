@@ -198,7 +198,7 @@ def _in_sandbox(stack: str, state_dir: Path | None) -> _Deployed:
         service = services.running(state, emulator.NAME)
         if service is None:
             raise BadInputError(f"looking for the sandbox: none runs in {state.folder}; {start}")
-        stored = read_json(state.backend / ".pulumi" / "stacks" / PROJECT / f"{stack}.json")
+        stored = read_json(state.stack(stack))
         resources = ((stored.get("checkpoint") or {}).get("latest") or {}).get("resources") or []
         outputs = next((r.get("outputs", {}) for r in resources if r["type"] == "pulumi:pulumi:Stack"), {})
         cluster = f"{PROJECT}-{stack}"

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from components.shared.manifests import NAMESPACE
-from components.shared.mesh import DEPLOYER, RUNBOOK, WHOLE
+from components.shared.mesh import DEPLOYER, FULL_WEIGHT, RUNBOOK
 from components.shared.mesh import WEIGHT_ANNOTATION as ANNOTATION
 from runbook.errors import RunbookError
 from runbook.kubectl import Kubectl, KubectlError, Manifest
@@ -136,7 +136,7 @@ def _change(service: Manifest, weight: int) -> Manifest:
             f"changing the VirtualService {SERVICE}: it has no route {ROUTE} with the subsets {BLUE} and {GREEN}; "
             "bring it back with a deployment"
         )
-    weights = {BLUE: WHOLE - weight, GREEN: weight}
+    weights = {BLUE: FULL_WEIGHT - weight, GREEN: weight}
     route = {**changed, "route": [{**part, "weight": weights[_subset(part)]} for part in changed["route"]]}
     return {
         "metadata": {
@@ -153,7 +153,7 @@ def _route(service: Manifest) -> Manifest | None:
 
 def _weight(route: Manifest) -> int | None:
     weights = {_subset(part): part.get("weight", 0) for part in route.get("route") or []}
-    is_ours = weights.keys() == {BLUE, GREEN} and sum(weights.values()) == WHOLE
+    is_ours = weights.keys() == {BLUE, GREEN} and sum(weights.values()) == FULL_WEIGHT
     return weights[GREEN] if is_ours else None
 
 

@@ -6,13 +6,11 @@ from typing import Any
 
 import click
 
+from components.shared.mesh import FULL_WEIGHT
 from infra.phases import Phase
-from runbook.errors import BadInputError
+from runbook.errors import NOT_WELL, BadInputError
 from runbook.options import Duration, json_option, stack_options
 from runbook.steps import Steps
-
-NOT_KEPT = 3
-FULL = 100
 
 
 class Weights(click.ParamType[list[int]]):
@@ -23,7 +21,7 @@ class Weights(click.ParamType[list[int]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
         """The weights as numbers."""
         words = str(value).split(",")
-        if not all(word.isdecimal() and word.isascii() and 1 <= int(word) <= FULL for word in words):
+        if not all(word.isdecimal() and word.isascii() and 1 <= int(word) <= FULL_WEIGHT for word in words):
             self.fail(f'"{value}": weights are whole numbers from 1 to 100, such as 10,50,100', param, ctx)
         weights = [int(word) for word in words]
         if weights != sorted(set(weights)):
@@ -120,7 +118,7 @@ def traffic(*, as_json: bool, stack: str, sandbox: bool, state_dir: Path | None)
     found = status(stack, sandbox=sandbox, state_dir=state_dir)
     click.echo(json.dumps(found.as_json(), indent=2) if as_json else found.render())
     if not found.in_step:
-        click.get_current_context().exit(NOT_KEPT)
+        click.get_current_context().exit(NOT_WELL)
 
 
 @click.command(epilog="Example: runbook retire --stack prod")
@@ -191,7 +189,7 @@ def validate(
     found = validating.validate(edge, requests=requests, connections=connections, in_sandbox=sandbox)
     click.echo(json.dumps({"stack": stack, **found.as_json()}, indent=2) if as_json else found.render())
     if not found.is_well:
-        click.get_current_context().exit(NOT_KEPT)
+        click.get_current_context().exit(NOT_WELL)
 
 
 COMMANDS = (shift, rollback, traffic, retire, retreat, validate)

@@ -131,11 +131,11 @@ def destroy(stack: str, state_dir: Path | None) -> None:
 def outputs(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
     """Print the outputs of a stack."""
     state = open_state(state_dir)
-    from sandbox.engine import outputs_of, stack_state
+    from sandbox.engine import outputs_of
 
     name = stack or last_stack(state)
     checkout.effective(state, name, None)
-    found = outputs_of(stack_state(state, name))
+    found = outputs_of(state.stack(name))
     if found is None:
         raise SandboxError(
             f"reading the outputs of {name}: nothing of it is deployed here; run sandbox up --stack {name}"
@@ -450,7 +450,7 @@ def _status(state: State) -> dict[str, Any]:
 
 
 def _stack_files(state: State) -> list[Path]:
-    return [p for p in (state.backend / ".pulumi" / "stacks" / PROJECT).glob("*.json") if not p.name.endswith(".bak")]
+    return [p for p in state.stacks.glob("*.json") if not p.name.endswith(".bak")]
 
 
 def _stack_status(path: Path) -> dict[str, Any]:

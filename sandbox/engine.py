@@ -80,11 +80,6 @@ def run_program() -> None:
     runpy.run_path(str(PROGRAM), run_name="__main__")
 
 
-def stack_state(state: State, stack: str) -> Path:
-    """The file in which the engine's file backend keeps a stack."""
-    return state.backend / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
-
-
 def deployment(path: Path) -> Mapping[str, Any]:
     """The deployment in a stack's file; empty when there is none.
 
@@ -238,14 +233,14 @@ class Engine:
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs, null below their phase; secret ones are not shown."""
-        return outputs_of(stack_state(self._state, self._stack_name)) or {}
+        return outputs_of(self._state.stack(self._stack_name)) or {}
 
     def deployment(self) -> Mapping[str, Any]:
         """The stack's state as the backend holds it; empty when there is none.
 
         Read from the backend's file: asking the engine takes half a second and needs the stack's passphrase.
         """
-        return deployment(stack_state(self._state, self._stack_name))
+        return deployment(self._state.stack(self._stack_name))
 
     def locks(self) -> list[Path]:
         """Lock files of the stack."""

@@ -162,10 +162,6 @@ class KubernetesApi:
             return False
         return True
 
-    def is_namespaced(self, api_version: str, kind: str) -> bool:
-        """Whether objects of a kind live in namespaces."""
-        return self._resource(api_version, kind).namespaced
-
     def raw(self, path: str) -> Any:
         """What a GET of a path answers, such as /apis/metrics.k8s.io/v1beta1/nodes."""
         return self._request("GET", path)

@@ -13,6 +13,7 @@ from typing import Any
 import platformdirs
 from filelock import FileLock, Timeout
 
+from infra.naming import PROJECT
 from sandbox.errors import BadInputError, SandboxError
 
 
@@ -61,6 +62,15 @@ class State:
     def backend(self) -> Path:
         """The engine's file backend."""
         return self.folder / "backend"
+
+    @property
+    def stacks(self) -> Path:
+        """Where the engine's file backend keeps the project's stacks, a file per stack."""
+        return self.backend / ".pulumi" / "stacks" / PROJECT
+
+    def stack(self, name: str) -> Path:
+        """The file in which it keeps a stack."""
+        return self.stacks / f"{name}.json"
 
     @property
     def logs(self) -> Path:

@@ -13,7 +13,7 @@ from components.blue_green.release_guard import once_available
 from components.blue_green.release_policies import ReleasePolicies, ReleasePoliciesArgs
 from components.blue_green.routing import from_colour, rule, to
 from components.shared.deployments import RunningDeployment
-from components.shared.mesh import WEIGHT_ANNOTATION, WHOLE
+from components.shared.mesh import FULL_WEIGHT, WEIGHT_ANNOTATION
 from components.shared.stores import host
 
 CANARY = {"headers": {"canary": {"exact": "true"}}}
@@ -111,7 +111,7 @@ def routes(service: str, green_weight: pulumi.Output[int]) -> list[dict[str, Any
         rule(
             "weighted",
             [
-                to(service, "blue", green_weight.apply(lambda weight: WHOLE - weight)),
+                to(service, "blue", green_weight.apply(lambda weight: FULL_WEIGHT - weight)),
                 to(service, "green", green_weight),
             ],
         ),

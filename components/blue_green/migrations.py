@@ -1,23 +1,16 @@
 """Migrations: steps of the database's schema, which both colours share, each as a Job that runs once."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.shared.manifests import (
-    CONTAINER_SECURITY,
-    labels,
-    metadata,
-    network_policy_spec,
-    pod_security,
-    pods,
-    resources,
-    tcp,
-)
-from components.shared.service_pods import AUTHORITY_FOLDER, ENVIRONMENT, USER_ID
-from components.shared.stores import POSTGRES_PORT, authority_mount, authority_volume
+from components.shared.apps import MIGRATIONS, MigrationKind
+from components.shared.jobs import job_template
+from components.shared.manifests import CONTAINER_SECURITY, metadata, network_policy_spec, pods, resources, tcp
+from components.shared.service_pods import AUTHORITY_MOUNT, ENVIRONMENT, SCRATCH_MOUNT, SCRATCH_VOLUME, USER_ID
+from components.shared.stores import POSTGRES_PORT, TO_DATABASE, authority_volume
 
 MIGRATION_CPU_MILLIS = 100
 MIGRATION_MEMORY_MIB = 256
@@ -38,7 +31,7 @@ class Migration:
 class MigrationsArgs:
     """The steps of one kind, in their order."""
 
-    kind: Literal["expand", "contract"]
+    kind: MigrationKind
     migrations: tuple[Migration, ...]
     pull_secret: str | None
 
@@ -54,7 +47,7 @@ class Migrations(pulumi.ComponentResource):
     def __init__(self, name: str, args: MigrationsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("pyairtable:blue_green:Migrations", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        app = f"migrations-{args.kind}"
+        app = MIGRATIONS[args.kind]
         account = kubernetes.core.v1.ServiceAccount(
             f"{name}-service-account",
             metadata=metadata(app, app=app),
@@ -66,7 +59,7 @@ class Migrations(pulumi.ComponentResource):
             kubernetes.networking.v1.NetworkPolicy(
                 f"{name}-policy",
                 metadata=metadata(app),
-                spec=network_policy_spec(app, egress=[{"to": [pods("postgres")], "ports": tcp(POSTGRES_PORT)}]),
+                spec=network_policy_spec(app, egress=[TO_DATABASE]),
                 opts=child,
             ),
             kubernetes.networking.v1.NetworkPolicy(
@@ -87,7 +80,7 @@ class Migrations(pulumi.ComponentResource):
                 spec={
                     "backoff_limit": ATTEMPTS - 1,
                     "active_deadline_seconds": DEADLINE_SECONDS,
-                    "template": _template(app, migration),
+                    "template": job_template(app, USER_ID, _pod(migration)),
                 },
                 opts=pulumi.ResourceOptions(
                     parent=self,
@@ -101,13 +94,8 @@ class Migrations(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _template(app: str, migration: Migration) -> Any:
-    pod = {
-        "service_account_name": app,
-        "automount_service_account_token": False,
-        "enable_service_links": False,
-        "restart_policy": "Never",
-        "security_context": pod_security(USER_ID),
+def _pod(migration: Migration) -> dict[str, Any]:
+    return {
         "containers": [
             {
                 "name": "migration",
@@ -117,12 +105,8 @@ def _template(app: str, migration: Migration) -> Any:
                 "env": ENVIRONMENT["database"],
                 "resources": resources(MIGRATION_CPU_MILLIS, MIGRATION_MEMORY_MIB),
                 "security_context": dict(CONTAINER_SECURITY),
-                "volume_mounts": [
-                    {"name": "scratch", "mount_path": "/tmp"},  # noqa: S108 - in the container
-                    authority_mount(AUTHORITY_FOLDER),
-                ],
+                "volume_mounts": [SCRATCH_MOUNT, AUTHORITY_MOUNT],
             }
         ],
-        "volumes": [{"name": "scratch", "empty_dir": {"size_limit": "64Mi"}}, authority_volume()],
+        "volumes": [SCRATCH_VOLUME, authority_volume()],
     }
-    return {"metadata": {"labels": labels(app)}, "spec": pod}

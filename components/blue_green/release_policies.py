@@ -13,7 +13,7 @@ import pulumi_kubernetes as kubernetes
 
 from components.blue_green.istio import NETWORKING
 from components.shared.manifests import NAMESPACE
-from components.shared.mesh import DEPLOYER, RUNBOOK, WEIGHT_ANNOTATION, WHOLE
+from components.shared.mesh import DEPLOYER, FULL_WEIGHT, RUNBOOK, WEIGHT_ANNOTATION
 
 KEEP_ROLLBACKS: Final = "pyairtable-keep-rollbacks"
 KEEP_BLUE: Final = "pyairtable-keep-blue"
@@ -97,7 +97,7 @@ def keep_blue(seconds: int) -> dict[str, Any]:
         ],
         "validations": [
             {
-                "expression": f'params.metadata.?annotations[?"{WEIGHT_ANNOTATION}"].orValue("") == "{WHOLE}"',
+                "expression": f'params.metadata.?annotations[?"{WEIGHT_ANNOTATION}"].orValue("") == "{FULL_WEIGHT}"',
                 "message": f"stopping blue: green has not all requests; {WAY}",
             },
             {

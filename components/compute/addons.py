@@ -10,7 +10,7 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
 from components.compute.tags import TAGS
-from components.shared.pod_role import PodRole
+from components.shared.pod_role import PodRole, pod_identity
 from components.shared.policies import allow
 from infra.naming import Names
 from infra.phases import Phase
@@ -52,7 +52,6 @@ class NodelessAddons(pulumi.ComponentResource):
             phase=Phase.COMPUTE,
             suffix="vpc-cni",
             purpose=f"Lets the CNI of {args.names.prefix} manage network interfaces",
-            cluster_name=args.names.prefix,
             namespace=SYSTEM_NAMESPACE,
             service_account="aws-node",
             managed_policy="arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy",
@@ -128,7 +127,6 @@ class Addons(pulumi.ComponentResource):
             phase=Phase.COMPUTE,
             suffix="ebs-csi",
             purpose=f"Lets the disk driver of {args.names.prefix} attach the stack's own volumes",
-            cluster_name=args.names.prefix,
             namespace=SYSTEM_NAMESPACE,
             service_account="ebs-csi-controller-sa",
             statements=_attach_own_volumes(args),
@@ -146,26 +144,17 @@ class Addons(pulumi.ComponentResource):
 
     def _autoscaler(self, provider: kubernetes.Provider) -> pulumi.Resource:
         args = self._args
-        role = PodRole(
-            f"{self._name}-autoscaler-role",
+        identity = pod_identity(
+            f"{self._name}-autoscaler",
             names=args.names,
             phase=Phase.COMPUTE,
             suffix="cluster-autoscaler",
             purpose=f"Lets the Cluster Autoscaler of {args.names.prefix} size its own node groups",
-            cluster_name=args.names.prefix,
+            cluster_name=args.cluster_name,
             namespace=SYSTEM_NAMESPACE,
             service_account="cluster-autoscaler",
             statements=_scale_own_groups(args),
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        association = aws.eks.PodIdentityAssociation(
-            f"{self._name}-autoscaler-identity",
-            cluster_name=args.cluster_name,
-            namespace=SYSTEM_NAMESPACE,
-            service_account=role.service_account,
-            role_arn=role.arn,
-            tags=TAGS,
-            opts=pulumi.ResourceOptions(parent=self),
+            parent=self,
         )
         return kubernetes.helm.v3.Release(
             f"{self._name}-autoscaler",
@@ -192,12 +181,7 @@ class Addons(pulumi.ComponentResource):
                     "limits": {"cpu": "500m", "memory": "300Mi"},
                 },
             },
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                provider=provider,
-                # The identity is injected when the pod is admitted: it has to exist before.
-                depends_on=[association, *self._nodes],
-            ),
+            opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[identity, *self._nodes]),
         )
 
 

@@ -8,24 +8,15 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
 from components.compute.tags import TAGS
-from components.shared.manifests import (
-    CONTAINER_SECURITY,
-    INTERNET,
-    NAMESPACE,
-    POD_IDENTITY_AGENT,
-    labels,
-    metadata,
-    network_policy_spec,
-    pod_security,
-    pods,
-    resources,
-    tcp,
-)
-from components.shared.pod_role import PodRole
-from components.shared.policies import allow, document
+from components.shared.apps import BACKUP as APP
+from components.shared.jobs import TO_DATABASE_AND_AWS, cron_job_spec, job_template
+from components.shared.manifests import CONTAINER_SECURITY, NAMESPACE, metadata, network_policy_spec, resources
+from components.shared.pod_role import pod_identity
+from components.shared.policies import allow, document, put_metrics
 from components.shared.stores import (
     AWS_CLI_IMAGE,
-    POSTGRES_PORT,
+    POSTGRES_IMAGE,
+    POSTGRES_USER_ID,
     STORES_LABEL,
     authority_mount,
     authority_volume,
@@ -34,7 +25,6 @@ from components.shared.stores import (
 from infra.naming import Names
 from infra.phases import Phase
 
-APP = "postgres-backup"
 BACKUP_CPU_MILLIS = 100
 BACKUP_MEMORY_MIB = 256
 """The AWS CLI holds some parts of the file while it uploads them."""
@@ -46,7 +36,7 @@ HOURS_OF_GRACE = 2
 """A dump may start late, and take longer than the one before."""
 OLD_VERSION_DAYS = 7
 DEADLINE_SECONDS = 3600
-"""To start, and to end: a backup that takes longer than the quiet hours is a problem to look at."""
+"""A backup that takes longer than the quiet hours is a problem to look at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +48,6 @@ class BackupArgs:
     region: str
     cluster_name: pulumi.Input[str]
     alert_topic_arn: pulumi.Input[str]
-    image: str
-    user: int
     schedule: str
     """Cron, UTC."""
     days_without: int
@@ -87,14 +75,7 @@ class Backup(pulumi.ComponentResource):
         kubernetes.networking.v1.NetworkPolicy(
             f"{name}-policy",
             metadata=metadata(APP),
-            spec=network_policy_spec(
-                APP,
-                egress=[
-                    {"to": [pods("postgres")], "ports": tcp(POSTGRES_PORT)},
-                    {"to": [{"ip_block": {"cidr": POD_IDENTITY_AGENT}}], "ports": tcp(80)},
-                    {"to": [INTERNET], "ports": tcp(443)},  # S3 and CloudWatch
-                ],
-            ),
+            spec=network_policy_spec(APP, egress=TO_DATABASE_AND_AWS),
             opts=self._child,
         )
         aws.cloudwatch.MetricAlarm(
@@ -174,33 +155,20 @@ class Backup(pulumi.ComponentResource):
 
     def _identity(self, bucket: aws.s3.Bucket) -> aws.eks.PodIdentityAssociation:
         args = self._args
-        role = PodRole(
-            f"{self._name}-role",
+        return pod_identity(
+            self._name,
             names=args.names,
             phase=Phase.COMPUTE,
             suffix="backup",
             purpose=f"Lets the backup of {args.names.prefix} add dumps and say so",
-            cluster_name=args.names.prefix,
+            cluster_name=args.cluster_name,
             namespace=NAMESPACE,
             service_account=APP,
             statements=[
                 allow("AddDumps", ["s3:PutObject"], pulumi.Output.concat(bucket.arn, "/*")),
-                allow(
-                    "SaySo",
-                    ["cloudwatch:PutMetricData"],
-                    conditions={"StringEquals": {"cloudwatch:namespace": METRIC_NAMESPACE}},
-                ),
+                put_metrics("SaySo", METRIC_NAMESPACE),
             ],
-            opts=self._child,
-        )
-        return aws.eks.PodIdentityAssociation(
-            f"{self._name}-identity",
-            cluster_name=args.cluster_name,
-            namespace=NAMESPACE,
-            service_account=role.service_account,
-            role_arn=role.arn,
-            tags=TAGS,
-            opts=self._child,
+            parent=self,
         )
 
     def _cron_job(self, identity: aws.eks.PodIdentityAssociation) -> None:
@@ -213,24 +181,15 @@ class Backup(pulumi.ComponentResource):
         kubernetes.batch.v1.CronJob(
             f"{self._name}-cron-job",
             metadata=metadata(APP, app=APP),
-            spec={
-                "schedule": self._args.schedule,
-                "concurrency_policy": "Forbid",
-                "starting_deadline_seconds": DEADLINE_SECONDS,
-                "successful_jobs_history_limit": 1,
-                "failed_jobs_history_limit": 3,
-                "job_template": {
-                    "spec": {
-                        "backoff_limit": 3,
-                        "active_deadline_seconds": DEADLINE_SECONDS,
-                        "template": {"metadata": {"labels": labels(APP)}, "spec": self._pod()},
-                    }
-                },
-            },
+            spec=cron_job_spec(
+                self._args.schedule,
+                job_template(APP, POSTGRES_USER_ID, self._pod()),
+                deadline_seconds=DEADLINE_SECONDS,
+            ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[identity, account]),
         )
 
-    def _pod(self) -> Any:
+    def _pod(self) -> dict[str, Any]:
         """Dumps in one container, uploads in the other: no one image has both tools."""
         shared = {
             "image_pull_policy": "IfNotPresent",
@@ -242,17 +201,12 @@ class Backup(pulumi.ComponentResource):
         }
         dump = {"name": "dump", "mount_path": "/dump"}
         return {
-            "service_account_name": APP,
-            "automount_service_account_token": False,
-            "enable_service_links": False,
-            "restart_policy": "Never",
-            "security_context": pod_security(self._args.user),
             "node_selector": {STORES_LABEL: "true"},
             "init_containers": [
                 {
                     **shared,
                     "name": "dump",
-                    "image": self._args.image,
+                    "image": POSTGRES_IMAGE,
                     "command": [
                         "pg_dump",
                         "--format=custom",

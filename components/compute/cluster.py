@@ -9,7 +9,9 @@ import pulumi_aws as aws
 import pulumi_eks as eks
 
 from components.compute.tags import TAGS
+from components.shared.keys import own_key
 from infra.naming import Names
+from infra.phases import Phase
 
 KUBE_PROXY_VERSION = "v1.36.0-eksbuild.13"
 LOG_TYPES = ("api", "audit", "authenticator")
@@ -61,7 +63,7 @@ class Cluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         self.name = args.names.prefix
 
-        key = self._key(name, args, child) if args.encrypt_secrets_with_own_key else None
+        key = self._key(name, args) if args.encrypt_secrets_with_own_key else None
         logs = self._log_group(name, args, child) if args.logs else None
         cluster = eks.Cluster(
             f"{name}-cluster",
@@ -115,18 +117,18 @@ class Cluster(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions(parent=self),
             )
 
-    def _key(self, name: str, args: ClusterArgs, child: pulumi.ResourceOptions) -> aws.kms.Key:
+    def _key(self, name: str, args: ClusterArgs) -> aws.kms.Key:
         """The key that the API server's Secrets are encrypted with, on top of the disk's encryption."""
-        key = aws.kms.Key(
-            f"{name}-key",
+        return own_key(
+            name,
+            names=args.names,
+            phase=Phase.COMPUTE,
+            alias="eks",
             description=f"Encrypts the Kubernetes Secrets of {args.names.prefix}",
-            enable_key_rotation=True,
-            deletion_window_in_days=30,
-            tags=TAGS,
-            opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
+            deletion_days=30,
+            protect=args.protect,
+            parent=self,
         )
-        aws.kms.Alias(f"{name}-key-alias", name=f"alias/{args.names.of('eks')}", target_key_id=key.key_id, opts=child)
-        return key
 
     def _log_group(self, name: str, args: ClusterArgs, child: pulumi.ResourceOptions) -> aws.cloudwatch.LogGroup:
         """Made before the cluster, which would otherwise make one that keeps everything for ever."""

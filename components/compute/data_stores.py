@@ -106,8 +106,6 @@ class DataStores(pulumi.ComponentResource):
                 region=args.region,
                 cluster_name=args.cluster_name,
                 alert_topic_arn=args.alert_topic_arn,
-                image=POSTGRES_IMAGE,
-                user=POSTGRES_USER_ID,
                 retention_days=args.plan.backup_retention_days,
                 schedule=args.plan.backup_schedule,
                 days_without=args.plan.backup_days_without,

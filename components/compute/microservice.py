@@ -18,8 +18,9 @@ from components.shared.manifests import (
     resources,
     tcp,
 )
-from components.shared.service_pods import AUTHORITY_FOLDER, ENVIRONMENT, USER_ID
-from components.shared.stores import POSTGRES_PORT, REDIS_PORT, STORES_LABEL, authority_mount, authority_volume
+from components.shared.service_pods import AUTHORITY_MOUNT, ENVIRONMENT, SCRATCH_MOUNT, SCRATCH_VOLUME, USER_ID
+from components.shared.stores import STORES_LABEL, TO_DATABASE, TO_REDIS, authority_volume
+from infra.naming import GREEN_SUFFIX
 
 CPU_TARGET_PERCENT = 70
 DRAIN_SECONDS = 5
@@ -33,7 +34,7 @@ AWAY_FROM_STORES: Mapping[str, Any] = {
 }
 
 Colour = Literal["blue", "green"]
-SUFFIXES: Mapping[Colour, str] = {"blue": "", "green": "-green"}
+SUFFIXES: Mapping[Colour, str] = {"blue": "", "green": GREEN_SUFFIX}
 """Blue has the plain names, so that green comes beside it and replaces nothing."""
 
 OTHERS: Mapping[Colour, Colour] = {"blue": "green", "green": "blue"}
@@ -163,13 +164,13 @@ class Microservice(pulumi.ComponentResource):
         ingress = (
             [{"from_": [pods(caller) for caller in args.callers], "ports": tcp(args.port)}] if args.callers else []
         )
-        egress: list[dict[str, Any]] = [
+        egress: list[Mapping[str, Any]] = [
             {"to": [pods(callee)], "ports": tcp(port)} for callee, port in args.calls.items()
         ]
         if "database" in args.uses:
-            egress.append({"to": [pods("postgres")], "ports": tcp(POSTGRES_PORT)})
+            egress.append(TO_DATABASE)
         if "redis" in args.uses:
-            egress.append({"to": [pods("redis")], "ports": tcp(REDIS_PORT)})
+            egress.append(TO_REDIS)
         if args.internet:
             egress.append({"to": [INTERNET], "ports": tcp(443)})
         if not ingress and not egress:
@@ -220,16 +221,10 @@ class Microservice(pulumi.ComponentResource):
                     # The port alone: a service whose database is away is not mended by a restart.
                     "liveness_probe": {"tcp_socket": {"port": "http"}, "period_seconds": 15},
                     "lifecycle": {"pre_stop": {"sleep": {"seconds": DRAIN_SECONDS}}},
-                    "volume_mounts": [
-                        {"name": "scratch", "mount_path": "/tmp"},  # noqa: S108 - in the container
-                        *([authority_mount(AUTHORITY_FOLDER)] if needs_authority else []),
-                    ],
+                    "volume_mounts": [SCRATCH_MOUNT, *([AUTHORITY_MOUNT] if needs_authority else [])],
                 }
             ],
-            "volumes": [
-                {"name": "scratch", "empty_dir": {"size_limit": "64Mi"}},
-                *([authority_volume()] if needs_authority else []),
-            ],
+            "volumes": [SCRATCH_VOLUME, *([authority_volume()] if needs_authority else [])],
         }
 
 

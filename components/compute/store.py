@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -14,6 +14,7 @@ from components.shared.stores import STORES_LABEL
 
 PRIORITY_CLASS = "pyairtable-stores"
 CREDENTIALS_FOLDER = "/etc/credentials"
+STOP_SECONDS = 60
 PRIORITY = 1_000_000
 """Above the services' 0: after an interruption the stores get room on the only node that can have them."""
 
@@ -37,18 +38,16 @@ class StoreArgs:
     """Files below /etc/STORE."""
     command: Sequence[str] | None = None
     arguments: Sequence[str] = ()
-    environment: Sequence[Mapping[str, Any]] = ()
+    environment: Sequence[Mapping[str, Any]]
     credentials: str | None = None
     """Secret that is mounted at /etc/credentials and follows its changes, as variables do not."""
     sidecars: Sequence[Mapping[str, Any]] = ()
     """Containers beside the store's, with the same image, mounts and security."""
-    probe: Sequence[str] = ()
+    probe: Sequence[str]
     """Command that ends with 0 while the store answers."""
-    scratch_paths: Sequence[str] = ("/tmp",)  # noqa: S108 - in the container
-    scratch_mib: int = 64
-    stop_seconds: int = 60
-    protect: bool = False
-    depends_on: Sequence[pulumi.Resource] = field(default_factory=tuple[pulumi.Resource, ...])
+    scratch_paths: Sequence[str]
+    protect: bool
+    depends_on: Sequence[pulumi.Resource]
 
 
 def store(name: str, args: StoreArgs, parent: pulumi.Resource) -> kubernetes.apps.v1.StatefulSet:
@@ -145,7 +144,7 @@ def _pod(args: StoreArgs) -> Any:
         "automount_service_account_token": False,
         "enable_service_links": False,
         "security_context": pod_security(args.user),
-        "termination_grace_period_seconds": args.stop_seconds,
+        "termination_grace_period_seconds": STOP_SECONDS,
         "priority_class_name": PRIORITY_CLASS,
         "node_selector": {STORES_LABEL: "true"},
         "containers": [
@@ -157,7 +156,7 @@ def _pod(args: StoreArgs) -> Any:
             {"name": "configuration", "config_map": {"name": f"{args.store}-configuration"}},
             # The group reads the key: PostgreSQL refuses one that others can read.
             {"name": "certificate", "secret": {"secret_name": f"{args.store}-tls", "default_mode": 0o640}},
-            {"name": "scratch", "empty_dir": {"size_limit": f"{args.scratch_mib}Mi"}},
+            {"name": "scratch", "empty_dir": {"size_limit": "64Mi"}},
             *(
                 [{"name": "credentials", "secret": {"secret_name": args.credentials, "default_mode": 0o440}}]
                 if args.credentials

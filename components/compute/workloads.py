@@ -1,7 +1,7 @@
 """Workloads: the microservices of one colour."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pulumi
 
@@ -32,12 +32,12 @@ class WorkloadsArgs:
 
     colour: Colour
     services: tuple[ServiceArgs, ...]
-    others: tuple[ServiceArgs, ...] = ()
+    others: tuple[ServiceArgs, ...]
     """The other colour's: a service that only one colour has serves both."""
     pull_secret: str | None
-    stopped: bool = False
-    pod_labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    pod_annotations: Mapping[str, str] = field(default_factory=dict[str, str])
+    stopped: bool
+    pod_labels: Mapping[str, str]
+    pod_annotations: Mapping[str, str]
 
 
 class Workloads(pulumi.ComponentResource):

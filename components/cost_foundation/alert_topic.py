@@ -8,7 +8,10 @@ import pulumi
 import pulumi_aws as aws
 
 from components.cost_foundation.tags import TAGS
+from components.shared.keys import own_key
+from components.shared.policies import document
 from infra.naming import Names
+from infra.phases import Phase
 
 PUBLISHERS: Mapping[str, tuple[str, str | None]] = {
     "Budgets": ("budgets.amazonaws.com", "arn:aws:budgets::{account_id}:*"),
@@ -43,7 +46,7 @@ class AlertTopic(pulumi.ComponentResource):
         super().__init__("pyairtable:cost_foundation:AlertTopic", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
 
-        key = self._key(name, args, child) if args.own_key else None
+        key = self._key(name, args) if args.own_key else None
         topic = aws.sns.Topic(
             f"{name}-topic",
             name=args.names.of("cost-alerts"),
@@ -64,26 +67,22 @@ class AlertTopic(pulumi.ComponentResource):
         self.arn = policy.arn
         self.register_outputs({"arn": self.arn})
 
-    def _key(self, name: str, args: AlertTopicArgs, child: pulumi.ResourceOptions) -> aws.kms.Key:
-        key = aws.kms.Key(
-            f"{name}-key",
+    def _key(self, name: str, args: AlertTopicArgs) -> aws.kms.Key:
+        return own_key(
+            name,
+            names=args.names,
+            phase=Phase.COST_FOUNDATION,
+            alias="cost-alerts",
             description=f"Encrypts the cost alerts of {args.names.prefix}",
-            enable_key_rotation=True,
-            deletion_window_in_days=7,
-            policy=pulumi.Output.json_dumps(_key_policy(args)),
-            tags=TAGS,
-            opts=child,
+            deletion_days=7,
+            policy=_key_policy(args),
+            parent=self,
         )
-        aws.kms.Alias(
-            f"{name}-key-alias", name=f"alias/{args.names.of('cost-alerts')}", target_key_id=key.key_id, opts=child
-        )
-        return key
 
 
 def _publish_policy(args: AlertTopicArgs, topic_arn: pulumi.Output[str]) -> dict[str, Any]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
+    return document(
+        *(
             {
                 "Sid": f"Allow{sid}",
                 "Effect": "Allow",
@@ -93,35 +92,32 @@ def _publish_policy(args: AlertTopicArgs, topic_arn: pulumi.Output[str]) -> dict
                 "Condition": _on_behalf_of(args, source),
             }
             for sid, (service, source) in PUBLISHERS.items()
-        ],
-    }
+        )
+    )
 
 
 def _key_policy(args: AlertTopicArgs) -> dict[str, Any]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
+    return document(
+        {
+            "Sid": "AllowAccountToManage",
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:aws:iam::{args.account_id}:root"},
+            "Action": "kms:*",
+            "Resource": "*",
+        },
+        *(
             {
-                "Sid": "AllowAccountToManage",
+                "Sid": f"Allow{sid}",
                 "Effect": "Allow",
-                "Principal": {"AWS": f"arn:aws:iam::{args.account_id}:root"},
-                "Action": "kms:*",
+                "Principal": {"Service": service},
+                "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
                 "Resource": "*",
-            },
-            *(
-                {
-                    "Sid": f"Allow{sid}",
-                    "Effect": "Allow",
-                    "Principal": {"Service": service},
-                    "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
-                    "Resource": "*",
-                    # No source ARN here: not every publisher documents that it passes one on to the key.
-                    "Condition": _on_behalf_of(args, None),
-                }
-                for sid, (service, _) in PUBLISHERS.items()
-            ),
-        ],
-    }
+                # No source ARN here: not every publisher documents that it passes one on to the key.
+                "Condition": _on_behalf_of(args, None),
+            }
+            for sid, (service, _) in PUBLISHERS.items()
+        ),
+    )
 
 
 def _on_behalf_of(args: AlertTopicArgs, source: str | None) -> dict[str, dict[str, str]]:

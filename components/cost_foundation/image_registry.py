@@ -3,15 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
 from components.cost_foundation.tags import TAGS
-from infra.naming import Names
-
-ImageGroup = Literal["legacy", "microservices"]
+from infra.naming import ImageGroup, Names
 
 UNTAGGED_DAYS = 1
 TAGGED_IMAGES_KEPT = 10

@@ -13,6 +13,7 @@ import pulumi_aws as aws
 
 from components.cost_foundation.spend_reporter.handler import METRIC_NAMESPACE
 from components.cost_foundation.tags import TAGS
+from components.shared.policies import allow, document, put_metrics, trust
 from infra.naming import Names
 
 SCHEDULE = "cron(0 6 * * ? *)"
@@ -52,7 +53,7 @@ class SpendReport(pulumi.ComponentResource):
             f"{name}-role",
             name=function_name,
             description=f"Lets the spend report of {args.names.prefix} read costs and put metrics",
-            assume_role_policy=pulumi.Output.json_dumps(LAMBDA_MAY_ASSUME),
+            assume_role_policy=pulumi.Output.json_dumps(trust("lambda.amazonaws.com")),
             tags=TAGS,
             opts=child,
         )
@@ -123,40 +124,14 @@ class SpendReport(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-LAMBDA_MAY_ASSUME = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
-}
-
-
 def _permissions(args: SpendReportArgs, log_group_arn: pulumi.Output[str]) -> dict[str, Any]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": "ReadCosts",
-                "Effect": "Allow",
-                "Action": ["ce:GetCostAndUsage", "ce:GetCostForecast"],
-                "Resource": "*",  # Cost Explorer has no narrower resource for these two
-            },
-            {
-                "Sid": "ReadBudget",
-                "Effect": "Allow",
-                "Action": "budgets:ViewBudget",
-                "Resource": pulumi.Output.concat("arn:aws:budgets::", args.account_id, ":budget/", args.budget_name),
-            },
-            {
-                "Sid": "PutMetrics",
-                "Effect": "Allow",
-                "Action": "cloudwatch:PutMetricData",
-                "Resource": "*",  # CloudWatch restricts this action by namespace only
-                "Condition": {"StringEquals": {"cloudwatch:namespace": METRIC_NAMESPACE}},
-            },
-            {
-                "Sid": "WriteLogs",
-                "Effect": "Allow",
-                "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
-                "Resource": pulumi.Output.concat(log_group_arn, ":*"),
-            },
-        ],
-    }
+    return document(
+        allow("ReadCosts", ["ce:GetCostAndUsage", "ce:GetCostForecast"]),
+        allow(
+            "ReadBudget",
+            ["budgets:ViewBudget"],
+            pulumi.Output.concat("arn:aws:budgets::", args.account_id, ":budget/", args.budget_name),
+        ),
+        put_metrics("PutMetrics", METRIC_NAMESPACE),
+        allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], pulumi.Output.concat(log_group_arn, ":*")),
+    )

@@ -11,6 +11,7 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
 from components.secrets.tags import TAGS
+from components.shared.keys import own_key
 from components.shared.policies import document
 from components.shared.stores import (
     API_KEYS_SECRET,
@@ -22,8 +23,7 @@ from components.shared.stores import (
     host,
 )
 from infra.naming import PROJECT, Names
-
-KEY_DELETION_DAYS = 30
+from infra.phases import Phase
 
 Content = Mapping[str, str]
 """A secret's keys and values."""
@@ -107,21 +107,17 @@ class AwsSecrets(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _key(self) -> aws.kms.Key:
-        key = aws.kms.Key(
-            f"{self._name}-key",
-            description=f"Encrypts the secrets of {self._args.names.prefix}",
-            enable_key_rotation=True,
-            deletion_window_in_days=KEY_DELETION_DAYS,
-            tags=TAGS,
-            opts=pulumi.ResourceOptions(parent=self, protect=self._args.protect),
+        args = self._args
+        return own_key(
+            self._name,
+            names=args.names,
+            phase=Phase.SECRETS,
+            alias="secrets",
+            description=f"Encrypts the secrets of {args.names.prefix}",
+            deletion_days=30,
+            protect=args.protect,
+            parent=self,
         )
-        aws.kms.Alias(
-            f"{self._name}-key-alias",
-            name=f"alias/{self._args.names.of('secrets')}",
-            target_key_id=key.key_id,
-            opts=self._child,
-        )
-        return key
 
     def _secret(
         self,

@@ -11,21 +11,19 @@ import pulumi_kubernetes as kubernetes
 
 from components.secrets.key_use import use_key
 from components.secrets.tags import TAGS
+from components.shared.apps import ROTATION as APP
+from components.shared.jobs import TO_DATABASE_AND_AWS, cron_job_spec, job_template
 from components.shared.manifests import (
     CONTAINER_SECURITY,
-    INTERNET,
     NAMESPACE,
-    POD_IDENTITY_AGENT,
-    labels,
     metadata,
     network_policy_spec,
-    pod_security,
     pods,
     resources,
     tcp,
 )
-from components.shared.pod_role import PodRole
-from components.shared.policies import allow
+from components.shared.pod_role import pod_identity
+from components.shared.policies import allow, put_metrics
 from components.shared.stores import (
     AWS_CLI_IMAGE,
     POSTGRES_IMAGE,
@@ -39,7 +37,6 @@ from components.shared.stores import (
 from infra.naming import Names
 from infra.phases import Phase
 
-APP = "database-rotation"
 ROTATION_CPU_MILLIS = 100
 ROTATION_MEMORY_MIB = 256
 """The AWS CLI is the largest of the three, as in the backup."""
@@ -122,14 +119,7 @@ class DatabaseRotation(pulumi.ComponentResource):
             kubernetes.networking.v1.NetworkPolicy(
                 f"{self._name}-policy",
                 metadata=metadata(APP),
-                spec=network_policy_spec(
-                    APP,
-                    egress=[
-                        {"to": [pods("postgres")], "ports": tcp(POSTGRES_PORT)},
-                        {"to": [{"ip_block": {"cidr": POD_IDENTITY_AGENT}}], "ports": tcp(80)},
-                        {"to": [INTERNET], "ports": tcp(443)},  # Secrets Manager and CloudWatch
-                    ],
-                ),
+                spec=network_policy_spec(APP, egress=TO_DATABASE_AND_AWS),
                 opts=self._child,
             ),
             # Of this phase's own: phase 2's policy of PostgreSQL stays as it is.
@@ -143,20 +133,11 @@ class DatabaseRotation(pulumi.ComponentResource):
         kubernetes.batch.v1.CronJob(
             f"{self._name}-cron-job",
             metadata=metadata(APP, app=APP),
-            spec={
-                "schedule": self._args.schedule,
-                "concurrency_policy": "Forbid",
-                "starting_deadline_seconds": HOUR_SECONDS,
-                "successful_jobs_history_limit": 1,
-                "failed_jobs_history_limit": 3,
-                "job_template": {
-                    "spec": {
-                        "backoff_limit": 3,
-                        "active_deadline_seconds": DEADLINE_SECONDS,
-                        "template": {"metadata": {"labels": labels(APP)}, "spec": self._pod()},
-                    }
-                },
-            },
+            spec=cron_job_spec(
+                self._args.schedule,
+                job_template(APP, POSTGRES_USER_ID, self._pod()),
+                deadline_seconds=DEADLINE_SECONDS,
+            ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[self._identity(), account, scripts, *policies]),
         )
 
@@ -164,37 +145,24 @@ class DatabaseRotation(pulumi.ComponentResource):
         args = self._args
         statements: list[Mapping[str, Any]] = [
             allow("RotateIt", ["secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"], args.secret_arn),
-            allow(
-                "SaySo",
-                ["cloudwatch:PutMetricData"],
-                conditions={"StringEquals": {"cloudwatch:namespace": METRIC_NAMESPACE}},
-            ),
+            put_metrics("SaySo", METRIC_NAMESPACE),
         ]
         if args.key_arn is not None:
             statements.append(use_key("UseItsKey", ["kms:Decrypt", "kms:GenerateDataKey"], args.key_arn, args.region))
-        role = PodRole(
-            f"{self._name}-role",
+        return pod_identity(
+            self._name,
             names=args.names,
             phase=Phase.SECRETS,
-            suffix="database-rotation",
+            suffix=APP,
             purpose=f"Lets the rotation of {args.names.prefix} change the database's secret",
-            cluster_name=args.names.prefix,
+            cluster_name=args.cluster_name,
             namespace=NAMESPACE,
             service_account=APP,
             statements=statements,
-            opts=self._child,
-        )
-        return aws.eks.PodIdentityAssociation(
-            f"{self._name}-identity",
-            cluster_name=args.cluster_name,
-            namespace=NAMESPACE,
-            service_account=role.service_account,
-            role_arn=role.arn,
-            tags=TAGS,
-            opts=self._child,
+            parent=self,
         )
 
-    def _pod(self) -> Any:
+    def _pod(self) -> dict[str, Any]:
         """Three containers in turn: no one image has both the AWS CLI and psql."""
         scripts = {"name": "scripts", "mount_path": FOLDER, "read_only": True}
         shared = {
@@ -229,11 +197,6 @@ class DatabaseRotation(pulumi.ComponentResource):
             ],
         }
         return {
-            "service_account_name": APP,
-            "automount_service_account_token": False,
-            "enable_service_links": False,
-            "restart_policy": "Never",
-            "security_context": pod_security(POSTGRES_USER_ID),
             "node_selector": {STORES_LABEL: "true"},  # where both images are
             "init_containers": [
                 {**aws_cli, "name": "read", "command": ["sh", f"{FOLDER}/read.sh"]},

@@ -7,9 +7,8 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
 from components.secrets.key_use import use_key
-from components.secrets.tags import TAGS
 from components.shared.manifests import NAMESPACE, pod_security_labels
-from components.shared.pod_role import PodRole
+from components.shared.pod_role import pod_identity
 from components.shared.policies import allow
 from infra.naming import PROJECT, Names
 from infra.phases import Phase
@@ -104,7 +103,6 @@ class ExternalSecretsOperator(pulumi.ComponentResource):
                     "limits": {"cpu": "200m", "memory": "128Mi"},
                 },
             },
-            # The identity is injected when the pod is admitted: it has to exist before.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[definitions, identity]),
         )
         self.ready = [operator]
@@ -115,24 +113,15 @@ class ExternalSecretsOperator(pulumi.ComponentResource):
         statements = [allow("ReadOwnSecrets", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], own)]
         if args.key_arn is not None:
             statements.append(use_key("DecryptThem", ["kms:Decrypt"], args.key_arn, args.region))
-        role = PodRole(
-            f"{name}-role",
+        return pod_identity(
+            name,
             names=args.names,
             phase=Phase.SECRETS,
             suffix="external-secrets",
             purpose=f"Lets External Secrets read the secrets of {args.names.prefix}",
-            cluster_name=args.names.prefix,
+            cluster_name=args.cluster_name,
             namespace=OPERATOR_NAMESPACE,
             service_account=CHART,
             statements=statements,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        return aws.eks.PodIdentityAssociation(
-            f"{name}-identity",
-            cluster_name=args.cluster_name,
-            namespace=OPERATOR_NAMESPACE,
-            service_account=role.service_account,
-            role_arn=role.arn,
-            tags=TAGS,
-            opts=pulumi.ResourceOptions(parent=self),
+            parent=self,
         )

@@ -7,6 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from components.shared.apps import RESTARTER as APP
 from components.shared.manifests import (
     CONTAINER_SECURITY,
     NAMESPACE,
@@ -20,7 +21,6 @@ from components.shared.manifests import (
 )
 from components.shared.stores import API_KEYS_SECRET, DATABASE_SECRET, REDIS_SECRET
 
-APP = "secret-restarter"
 SECRETS = (DATABASE_SECRET, REDIS_SECRET, API_KEYS_SECRET)
 IMAGE = "public.ecr.aws/docker/library/python:3.13.9-slim"
 USER_ID = 10001

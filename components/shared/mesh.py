@@ -4,8 +4,8 @@ from typing import Final
 
 WEIGHT_ANNOTATION: Final = "pyairtable.io/green-weight"
 """Of the public service's VirtualService: green's weight, noted by whoever changes it."""
-WHOLE: Final = 100
-"""Per cent."""
+FULL_WEIGHT: Final = 100
+"""Of the colour that gets all requests, in per cent."""
 RETIRE_AFTER: Final = "24h"
 """How long green has had all traffic before blue may be stopped, where the config does not say."""
 RUNBOOK: Final = "runbook"

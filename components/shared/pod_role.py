@@ -1,4 +1,4 @@
-"""PodRole: the AWS identity of one service account, through EKS Pod Identity."""
+"""PodRole and pod_identity: the AWS identity of one service account, through EKS Pod Identity."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +26,6 @@ class PodRole(pulumi.ComponentResource):
         phase: Phase,
         suffix: str,
         purpose: str,
-        cluster_name: str,
         namespace: str,
         service_account: str,
         statements: Sequence[Mapping[str, Any]] = (),
@@ -40,7 +39,7 @@ class PodRole(pulumi.ComponentResource):
         # Pod Identity tags the session: without these conditions any cluster of the account could use the role.
         session = {
             "StringEquals": {
-                "aws:RequestTag/eks-cluster-name": cluster_name,
+                "aws:RequestTag/eks-cluster-name": names.prefix,
                 "aws:RequestTag/kubernetes-namespace": namespace,
                 "aws:RequestTag/kubernetes-service-account": service_account,
             }
@@ -72,3 +71,43 @@ class PodRole(pulumi.ComponentResource):
             granted = policy.name
         self.arn = pulumi.Output.all(role.arn, granted).apply(lambda parts: str(parts[0]))
         self.register_outputs({"arn": self.arn})
+
+
+def pod_identity(
+    name: str,
+    *,
+    names: Names,
+    phase: Phase,
+    suffix: str,
+    purpose: str,
+    cluster_name: pulumi.Input[str],
+    namespace: str,
+    service_account: str,
+    statements: Sequence[Mapping[str, Any]],
+    parent: pulumi.Resource,
+) -> aws.eks.PodIdentityAssociation:
+    """A role for a service account that is no add-on's, and what gives it to its pods.
+
+    They get it when they are admitted: it has to exist before them.
+    """
+    child = pulumi.ResourceOptions(parent=parent)
+    role = PodRole(
+        f"{name}-role",
+        names=names,
+        phase=phase,
+        suffix=suffix,
+        purpose=purpose,
+        namespace=namespace,
+        service_account=service_account,
+        statements=statements,
+        opts=child,
+    )
+    return aws.eks.PodIdentityAssociation(
+        f"{name}-identity",
+        cluster_name=cluster_name,
+        namespace=namespace,
+        service_account=service_account,
+        role_arn=role.arn,
+        tags=Names.phase_tags(phase),
+        opts=child,
+    )

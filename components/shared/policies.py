@@ -25,3 +25,8 @@ def allow(
     """A statement that allows actions on resources; `*` where AWS has no narrower resource for them."""
     statement = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": resources}
     return {**statement, "Condition": conditions} if conditions else statement
+
+
+def put_metrics(sid: str, namespace: str) -> dict[str, Any]:
+    """A statement that allows metrics of one namespace, by which alone CloudWatch restricts them."""
+    return allow(sid, ["cloudwatch:PutMetricData"], conditions={"StringEquals": {"cloudwatch:namespace": namespace}})

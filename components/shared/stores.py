@@ -1,8 +1,9 @@
 """What every phase calls the stores, their Secrets, and the images that work on them."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from components.shared.manifests import NAMESPACE, from_config_map, from_secret
+from components.shared.manifests import NAMESPACE, from_config_map, from_secret, pods, tcp
 
 DATABASE_SECRET = "database-credentials"  # noqa: S105 - names
 REDIS_SECRET = "redis-credentials"  # noqa: S105
@@ -14,6 +15,9 @@ DATABASE_USER = "admin"
 DATABASE_NAME = "pyairtable"
 POSTGRES_PORT = 5432
 REDIS_PORT = 6379
+TO_DATABASE: Mapping[str, Any] = {"to": [pods("postgres")], "ports": tcp(POSTGRES_PORT)}
+TO_REDIS: Mapping[str, Any] = {"to": [pods("redis")], "ports": tcp(REDIS_PORT)}
+"""Egress of what uses them."""
 
 POSTGRES_IMAGE = "public.ecr.aws/docker/library/postgres:17.6"
 REDIS_IMAGE = "public.ecr.aws/docker/library/redis:7.4.6"

@@ -1,7 +1,5 @@
 """Arguments of phase 4's components."""
 
-from typing import Literal
-
 from components.blue_green import (
     BlueGreenArgs,
     ColourRoutesArgs,
@@ -12,7 +10,9 @@ from components.blue_green import (
 )
 from components.compute import Edge, Workloads
 from components.cost_foundation import Images
-from infra.settings import GREEN_SUFFIX, Settings
+from components.shared.apps import MigrationKind
+from infra.naming import GREEN_SUFFIX
+from infra.settings import Settings
 
 
 def colour_routes_args(settings: Settings) -> ColourRoutesArgs:
@@ -28,9 +28,7 @@ def colour_routes_args(settings: Settings) -> ColourRoutesArgs:
     )
 
 
-def migrations_args(
-    settings: Settings, kind: Literal["expand", "contract"], images: Images, pull_secret: str | None
-) -> MigrationsArgs:
+def migrations_args(settings: Settings, kind: MigrationKind, images: Images, pull_secret: str | None) -> MigrationsArgs:
     """What Migrations of a kind have to know, with the images as the registry refers to them."""
     return MigrationsArgs(
         kind=kind,

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from components.compute import (
     BACKUP_CPU_MILLIS,
     BACKUP_MEMORY_MIB,
+    OTHERS,
     Access,
     Colour,
     ComputeArgs,
@@ -40,6 +41,7 @@ JOB_MEMORY_MIB = 2 * BACKUP_MEMORY_MIB
 KEEPERS_CPU_MILLIS = 2 * 10
 KEEPERS_MEMORY_MIB = 32 + 48
 """What looks after logins beside PostgreSQL, and the restarter: from phase 2 on, so that a move changes nothing."""
+NO_MESH = Quota(cpu_millis=0, memory_mib=0, pods=0)
 
 
 def compute_args(settings: Settings, alert_topic_arn: pulumi.Input[str]) -> ComputeArgs:
@@ -96,7 +98,6 @@ def workloads_args(
 ) -> WorkloadsArgs:
     """What the Workloads of a colour have to know of the settings, with the images as the registry refers to them."""
     both = {"blue": settings.services, "green": settings.blue_green.services if settings.is_blue_green else ()}
-    other = "green" if colour == "blue" else "blue"
 
     def made(services: tuple[ServiceSettings, ...]) -> tuple[ServiceArgs, ...]:
         return tuple(_service(service, images, settings.min_replicas) for service in services)
@@ -104,7 +105,7 @@ def workloads_args(
     return WorkloadsArgs(
         colour=colour,
         services=made(both[colour]),
-        others=made(both[other]),
+        others=made(both[OTHERS[colour]]),
         pull_secret=pull_secret,
         stopped=settings.is_blue_green and settings.blue_green.stopped == colour,
         pod_labels=mesh.pod_labels if mesh else {},
@@ -207,9 +208,6 @@ def _quota(settings: Settings) -> Quota:
         + mesh.memory_mib,
         pods=sum(count for _, count in counts) + PODS_BESIDE_SERVICES + mesh.pods,
     )
-
-
-NO_MESH = Quota(cpu_millis=0, memory_mib=0, pods=0)
 
 
 def _mesh_quota(settings: Settings, sidecars: int) -> Quota:

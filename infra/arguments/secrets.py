@@ -8,8 +8,9 @@ import pulumi
 from components.compute import Compute
 from components.secrets import ManagedSecretsArgs
 from infra.arguments.compute import DAYS_WITHOUT_BACKUP_IF_STOPPED
+from infra.naming import GREEN_SUFFIX
 from infra.sections import ServiceSettings
-from infra.settings import GREEN_SUFFIX, Settings
+from infra.settings import Settings
 
 READERS = ("database", "redis", "api-keys")
 """What a service may use that comes with a Secret."""

@@ -1,15 +1,13 @@
 """A client that logs in to PostgreSQL again and again, each time with what the Secret holds at that moment."""
 
 import base64
-import threading
-import time
 from collections import Counter
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import psycopg
 
+from tests.sandbox.clients import Clients
 from tests.sandbox.harness import Cluster
 
 LOGINS_A_SECOND = 50
@@ -58,34 +56,20 @@ def log_in(login: dict[str, str], port: int) -> str:
         return str(found)
 
 
-class Logins:
+class Logins(Clients):
     """Logs in at a steady rate until it is left; counts what succeeds and keeps what fails."""
 
     def __init__(self, cluster: Cluster, port: int) -> None:
+        super().__init__(CLIENTS, LOGINS_A_SECOND, end_seconds=30)
         self._cluster, self._port = cluster, port
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(CLIENTS)]
         self.succeeded: Counter[str] = Counter()
         self.failed: list[str] = []
 
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
+    def _client(self) -> AbstractContextManager[Callable[[], None]]:
+        return nullcontext(self._log_in)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _run(self) -> None:
-        following = time.monotonic()
-        while not self._over.is_set():
-            try:
-                self.succeeded[log_in(credentials(self._cluster), self._port)] += 1
-            except psycopg.Error as error:
-                self.failed.append(str(error))
-            following = max(following + CLIENTS / LOGINS_A_SECOND, time.monotonic())
-            time.sleep(following - time.monotonic() if following > time.monotonic() else 0)
+    def _log_in(self) -> None:
+        try:
+            self.succeeded[log_in(credentials(self._cluster), self._port)] += 1
+        except psycopg.Error as error:
+            self.failed.append(str(error))

@@ -12,9 +12,18 @@ import pytest
 
 from sandbox.tools import TOOLS, find
 from tests.program.harness import wait_for
-from tests.sandbox.harness import Cluster, label, name_of, processes_of, running
+from tests.sandbox.harness import Cluster, is_ready, label, name_of, processes_of, running
 from tests.sandbox.sidecars import Sidecar, sidecar_of
-from tests.sandbox.traffic import RATE, Traffic, none_failed, shifting, weight
+from tests.sandbox.traffic import (
+    HEARD_SECONDS,
+    POINTS,
+    RATE,
+    ROLLBACK_SECONDS,
+    Traffic,
+    none_failed,
+    shifting,
+    weight,
+)
 
 CANARY_RATE = 10
 LEAST_RATE = 200
@@ -24,10 +33,6 @@ HOLD_SECONDS = 40
 """At RATE, a share of 50 % is then within two points in all but one of ten thousand runs."""
 REQUESTS = 5000
 """With so many, a share of 50 % is within three points in all but one of ten thousand runs."""
-POINTS = 2.0
-ROLLBACK_SECONDS = 1.0
-HEARD_SECONDS = 0.5
-"""From the API server to the gateways."""
 BLUE = {
     "api-gateway",
     "platform-services",

@@ -11,25 +11,18 @@ from typing import Any
 import psutil
 import pytest
 
-from sandbox import nodes, postgres, services
+from sandbox import postgres, services
 from sandbox.checkout import ROOT
 from sandbox.control_plane import ControlPlane, ControlPlanes
 from sandbox.kubernetes_api import KubernetesApi, Manifest
 from sandbox.state import State
 from tests.program.harness import is_alive, wait_for
 from tests.sandbox.harness import processes_of
+from tests.sandbox.workshop import control_plane
 
 NAMESPACE = "pyairtable"
 CLUSTER = "workshop"
 FILES = ROOT / "components" / "compute" / "postgres"
-NODE = nodes.NodeGroup(
-    cluster=CLUSTER,
-    name="workers",
-    capacity_type="SPOT",
-    instance_types=("t3.medium",),
-    zones=("us-east-1a",),
-    desired=1,
-)
 RESTARTER = """\
 import json, os, pathlib, ssl, time, urllib.request
 folder = pathlib.Path(os.environ["SERVICE_ACCOUNT_FOLDER"])
@@ -177,13 +170,8 @@ def restarter() -> Manifest:
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    state = State(tmp_path_factory.mktemp("state"))
-    state.prepare()
-    planes = ControlPlanes(state)
-    try:
-        made = Workshop(state, planes.ensure(CLUSTER))
-        nodes.settle(made.api, NODE)
-        made.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    with control_plane(tmp_path_factory.mktemp("state"), CLUSTER, NAMESPACE) as (state, plane):
+        made = Workshop(state, plane)
         made.set_password("first")
         files = {file.name: file.read_text() for file in FILES.iterdir()}
         made.apply("ConfigMap", "postgres-configuration", data=files)
@@ -197,8 +185,6 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
         made.apply("StatefulSet", "postgres", "apps/v1", spec=stateful_set())
         wait_for(lambda: made.logs_in("admin", "first"), "PostgreSQL")
         yield made
-    finally:
-        planes.stop()
 
 
 def test_a_command_in_the_pod_meets_the_real_server(workshop: Workshop) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from components.shared.mesh import DEPLOYER, RUNBOOK
 from sandbox.kubernetes_api import KubernetesApi, KubernetesApiError, Manifest
-from tests.sandbox.harness import wait_for
+from tests.program.harness import wait_for
 from tests.sandbox.workshop import istio_release, opened
 from tests.unit.graph import two_releases
 

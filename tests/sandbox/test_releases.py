@@ -15,26 +15,19 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
-from sandbox import admission, edge_ports, nodes, services
+from sandbox import admission, edge_ports, services
 from sandbox.cli import main
 from sandbox.control_plane import MANAGED_NODES, ControlPlane, ControlPlanes
 from sandbox.kubernetes_api import KubernetesApi, Manifest
 from sandbox.state import State
 from tests.program.harness import wait_for
 from tests.sandbox.harness import is_ready, label, name_of
+from tests.sandbox.workshop import control_plane
 
 NAMESPACE = "pyairtable"
 CLUSTER = "pyairtable-dev"
 SERVICE = "api-gateway"
 PORT = 8000
-NODE = nodes.NodeGroup(
-    cluster=CLUSTER,
-    name="workers",
-    capacity_type="SPOT",
-    instance_types=("t3.medium",),
-    zones=("us-east-1a",),
-    desired=1,
-)
 ENTRY = ("networking.istio.io/v1", "WorkloadEntry")
 
 
@@ -165,13 +158,8 @@ def definition() -> Manifest:
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    state = State(tmp_path_factory.mktemp("state"))
-    state.prepare()
-    planes = ControlPlanes(state)
-    try:
-        made = Workshop(state, planes.ensure(CLUSTER))
-        nodes.settle(made.api, NODE)
-        made.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    with control_plane(tmp_path_factory.mktemp("state"), CLUSTER, NAMESPACE) as (state, plane):
+        made = Workshop(state, plane)
         http_port = {"name": "http", "port": PORT, "targetPort": "http"}
         made.apply("Service", SERVICE, spec={"selector": {"app": SERVICE}, "ports": [http_port]})
         node_port = {"name": "http", "port": 80, "targetPort": PORT, "nodePort": 30080}
@@ -180,8 +168,6 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
         made.deploy("blue", "first")
         wait_for(lambda: made.is_deployed("blue", "first") and made.answers(), "the service at the edge")
         yield made
-    finally:
-        planes.stop()
 
 
 @pytest.fixture

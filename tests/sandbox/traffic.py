@@ -1,23 +1,27 @@
 """Clients that send requests at a steady rate, and keep when each was answered, by which colour, and what failed."""
 
-import contextlib
 import json
 import subprocess
-import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from tests.sandbox.clients import Clients
 from tests.sandbox.harness import Cluster
 
 RATE = 250
 """Requests a second, of all clients together."""
+POINTS = 2.0
+"""How far a colour's share may be from its weight, in per cent of the requests."""
+ROLLBACK_SECONDS = 1.0
+"""Within which green answers no more."""
+HEARD_SECONDS = 0.5
+"""From the API server to the gateways."""
 CLIENTS = 8
 TIMEOUT_SECONDS = 10
 TRIES = 20
@@ -40,32 +44,18 @@ class Answer(NamedTuple):
         return self.ended - self.began
 
 
-class Traffic:
+class Traffic(Clients):
     """Sends GET requests to a URL of this machine until it is left. A client keeps its connection, as browsers do."""
 
     def __init__(
         self, url: str, *, rate: float, clients: int = CLIENTS, headers: Mapping[str, str] | None = None
     ) -> None:
+        super().__init__(clients, rate, end_seconds=TIMEOUT_SECONDS + 1)
         parts = urlsplit(url)
         assert parts.hostname == "127.0.0.1", f"{url} is not on this machine"
         self._host, self._port, self._path = parts.hostname, parts.port, parts.path or "/"
-        self._pause = clients / rate
         self._headers = dict(headers or {})
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(n / rate,), daemon=True) for n in range(clients)]
         self._answers: list[Answer] = []
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(TIMEOUT_SECONDS + 1)
 
     @property
     def answers(self) -> Sequence[Answer]:
@@ -91,19 +81,16 @@ class Traffic:
         return all(self._ask_once().colour == colour for _ in range(TRIES))
 
     def _ask_once(self) -> Answer:
-        with contextlib.closing(self._connection()) as connection:
+        with closing(self._connection()) as connection:
             return self._ask(connection)
 
     def _connection(self) -> HTTPConnection:
         return HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
 
-    def _run(self, delay: float) -> None:
-        connection = self._connection()
-        following = time.monotonic() + delay
-        while not self._over.wait(max(0.0, following - time.monotonic())):
-            self._answers.append(self._ask(connection))
-            following = max(following + self._pause, time.monotonic())
-        connection.close()
+    @contextmanager
+    def _client(self) -> Generator[Callable[[], None]]:
+        with closing(self._connection()) as connection:
+            yield lambda: self._answers.append(self._ask(connection))
 
     def _ask(self, connection: HTTPConnection) -> Answer:
         began, colour, failure = time.time(), "", ""

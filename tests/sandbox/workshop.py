@@ -16,15 +16,8 @@ from sandbox.kubernetes_api import KubernetesApi, Manifest
 from sandbox.state import State
 from sandbox.tools import TOOLS, find
 
+CLUSTER = "workshop"
 NAMESPACE = "workshop"
-NODE = nodes.NodeGroup(
-    cluster="workshop",
-    name="workers",
-    capacity_type="SPOT",
-    instance_types=("t3.medium",),
-    zones=("us-east-1a",),
-    desired=1,
-)
 
 Objects = Mapping[str, tuple[str, Manifest]]
 """Type and inputs of resources by logical name."""
@@ -113,18 +106,26 @@ class Workshop:
 
 
 @contextmanager
-def opened(folder: Path) -> Generator[Workshop]:
-    """A workshop with a node and a namespace, in a folder of its own."""
+def control_plane(folder: Path, cluster: str, namespace: str) -> Generator[tuple[State, ControlPlane]]:
+    """A control plane with a node and a namespace, in a folder of its own."""
     state = State(folder)
     state.prepare()
     planes = ControlPlanes(state)
     try:
-        made = Workshop(state, planes.ensure("workshop"))
-        nodes.settle(made.api, NODE)
-        made.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        yield made
+        plane = planes.ensure(cluster)
+        api = KubernetesApi(plane.kubeconfig)
+        nodes.settle(api, _node(cluster))
+        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        yield state, plane
     finally:
         planes.stop()
+
+
+@contextmanager
+def opened(folder: Path) -> Generator[Workshop]:
+    """A workshop in a folder of its own."""
+    with control_plane(folder, CLUSTER, NAMESPACE) as (state, plane):
+        yield Workshop(state, plane)
 
 
 def manifest(kind: str, name: str, api_version: str = "v1", **rest: Any) -> tuple[str, Manifest]:
@@ -196,6 +197,17 @@ def external_secret(
         "data": [{"secretKey": key, "remoteRef": {"key": secret, "property": key}} for key in keys],
     }
     return manifest("ExternalSecret", secret, "external-secrets.io/v1", metadata=_annotated(annotations), spec=spec)
+
+
+def _node(cluster: str) -> nodes.NodeGroup:
+    return nodes.NodeGroup(
+        cluster=cluster,
+        name="workers",
+        capacity_type="SPOT",
+        instance_types=("t3.medium",),
+        zones=("us-east-1a",),
+        desired=1,
+    )
 
 
 def _annotated(annotations: Mapping[str, str] | None) -> Manifest:
