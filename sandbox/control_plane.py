@@ -407,7 +407,8 @@ def _kube_scheduler(plane: ControlPlane) -> list[str]:
 def _kwok(plane: ControlPlane, stages: Path) -> list[str]:
     port = plane.ports["kwok"]
     stage_files = [stages / Path(file).name for file in TOOLS["kwok"].files]
-    configs = [*stage_files, Path(__file__).parent / "kwok/usage.yaml", _kwok_config(plane)]
+    own_files = sorted((Path(__file__).parent / "kwok").glob("*.yaml"))
+    configs = [*stage_files, *own_files, _kwok_config(plane)]
     return [
         f"--kubeconfig={plane.kubeconfig}",
         f"--manage-nodes-with-label-selector={MANAGED_NODES}",

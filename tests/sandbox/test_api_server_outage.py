@@ -1,10 +1,11 @@
-"""What becomes of traffic and of a shift while the API server is away: on a prod stack of its own.
+"""What becomes of traffic, of a shift and of the pods when the API server is away: on a prod stack of its own.
 
-For longer than the nodes' heartbeats may be missing: what is here after it is no place for other tests.
+It is away for longer than the nodes' heartbeats may be missing.
 """
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -33,5 +34,22 @@ def test_traffic_goes_on_and_a_shift_stops_where_it_is(cluster: Cluster) -> None
             assert process.returncode == 1
         none_failed(traffic, 0)
     assert "10 %" in json.loads(out)["told"]
+    away = datetime.now(UTC)
     cluster.changes()  # brings it back
+    wait_for(lambda: all_heard_of(cluster, away), "a heartbeat of every node")
+    wait_for(lambda: cluster.not_running() == [], "every pod to be ready again")
     assert weight(cluster) == 10
+    assert cluster.changes() == set()
+    cluster.up(4)
+    wait_for(lambda: cluster.not_running() == [], "every pod to be ready still")
+    assert weight(cluster) == 10
+
+
+def all_heard_of(cluster: Cluster, since: datetime) -> bool:
+    """Whether each node is ready and has sent a heartbeat since then: until it has, it may yet be taken for lost."""
+    return all(
+        datetime.fromisoformat(condition["lastHeartbeatTime"]) >= since and condition["status"] == "True"
+        for node in cluster.nodes()
+        for condition in node["status"]["conditions"]
+        if condition["type"] == "Ready"
+    )

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from sandbox import admission, edge_ports, nodes, services
 from sandbox.cli import main
-from sandbox.control_plane import ControlPlane, ControlPlanes
+from sandbox.control_plane import MANAGED_NODES, ControlPlane, ControlPlanes
 from sandbox.kubernetes_api import KubernetesApi, Manifest
 from sandbox.state import State
 from tests.sandbox.harness import is_ready, label, name_of, wait_for
@@ -305,6 +305,25 @@ def test_a_colour_that_crashes_is_left_out_until_it_is_mended(workshop: Workshop
     assert workshop.sandbox("mend", SERVICE, "--colour", "green").exit_code == 0
     wait_for(lambda: workshop.ready("green") == [True], "green to be ready again", seconds=15)
     wait_for(lambda: workshop.get()["colour"] == "green", "green's answers", seconds=15)
+
+
+@pytest.mark.usefixtures("with_green")
+def test_pods_of_a_node_that_comes_back_are_ready_again_but_for_broken_ones(workshop: Workshop) -> None:
+    (node,) = workshop.api.list("v1", "Node")
+    key, _, value = MANAGED_NODES.partition("=")
+
+    def label_node(value: str | None) -> None:
+        workshop.api.patch("v1", "Node", name_of(node), {"metadata": {"labels": {key: value}}})
+
+    assert workshop.sandbox("break", SERVICE, "--colour", "green", "--how", "crash").exit_code == 0
+    wait_for(lambda: workshop.ready("green") == [False], "green to be unready", seconds=15)
+    label_node(None)
+    wait_for(lambda: workshop.ready("blue") == [False, False], "Kubernetes to take the node for lost")
+    assert is_stable(lambda: workshop.ready("blue"), 5), "nobody is there who could make them ready"
+    label_node(value)
+    wait_for(lambda: workshop.ready("blue") == [True, True], "blue to be ready again")
+    assert is_ready(workshop.api.list("v1", "Node")[0])
+    assert workshop.ready("green") == [False]
 
 
 @pytest.mark.usefixtures("with_green")
