@@ -13,7 +13,8 @@ from sandbox.control_plane import plane_of
 from sandbox.errors import SandboxError
 from sandbox.istio import VERSION as ISTIO_VERSION
 from sandbox.kubernetes_api import KubernetesApi, Manifests
-from sandbox.placeholders import Container, Part, Wish, at, install, objects, owner, remove
+from sandbox.placeholders import Container, Part, Wish, install, objects, owner, remove
+from sandbox.providers.aws.paths import at
 from sandbox.providers.wire import is_unknown
 from sandbox.state import read_json
 from sandbox.tools import TOOLS, find, wanted_version

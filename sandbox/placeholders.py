@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sandbox.errors import SandboxError
 from sandbox.kubernetes_api import KubernetesApi, Manifest, Manifests
+from sandbox.providers.aws.paths import at
 from sandbox.providers.kubernetes.readiness import lacking
 
 NAMESPACE = "kube-system"
@@ -442,13 +443,3 @@ def _container(container: Container, wish: Wish) -> dict[str, Any]:
 
 def _setting(part: Part, wish: Wish, name: str) -> Any:
     return at(wish.configuration, f"{part.section}.{name}" if part.section else name)
-
-
-def at(values: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path, or None."""
-    found: Any = values
-    for name in path.split("."):
-        if not isinstance(found, Mapping):
-            return None
-        found = found.get(name)
-    return found
