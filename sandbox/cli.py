@@ -19,10 +19,10 @@ from infra.secrecy import SECRET_SETTINGS
 from sandbox import checkout, cluster_commands, emulator, services
 from sandbox.aws_account import AwsAccount, note
 from sandbox.control_plane import ControlPlanes
+from sandbox.deployments import deployment, outputs_of, stack_state
 from sandbox.errors import BadInputError, SandboxError
 from sandbox.options import last_stack, open_state, remember, stack_option, state_dir_option
 from sandbox.private_config import SHOWN, PrivateConfig
-from sandbox.providers.aws.table import RECORDED
 from sandbox.providers.records import Records
 from sandbox.state import State
 
@@ -131,8 +131,6 @@ def destroy(stack: str, state_dir: Path | None) -> None:
 def outputs(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
     """Print the outputs of a stack."""
     state = open_state(state_dir)
-    from sandbox.engine import outputs_of, stack_state
-
     name = stack or last_stack(state)
     checkout.effective(state, name, None)
     found = outputs_of(stack_state(state, name))
@@ -425,6 +423,8 @@ class _Run:
 
 
 def _status(state: State) -> dict[str, Any]:
+    from sandbox.providers.aws.table import RECORDED  # takes a third of a second
+
     recorded = Records(state.records).all()
     return {
         "state_directory": str(state.folder),
@@ -454,8 +454,6 @@ def _stack_files(state: State) -> list[Path]:
 
 
 def _stack_status(path: Path) -> dict[str, Any]:
-    from sandbox.engine import deployment
-
     resources = deployment(path).get("resources", [])
     stack = next((r for r in resources if r["type"] == "pulumi:pulumi:Stack"), {})
     return {
