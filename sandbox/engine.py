@@ -262,7 +262,7 @@ class Engine:
         work = self._work_folder(target.config)
         self._install_component_provider()
         with self._serving(target) as ports:
-            workspace = auto.LocalWorkspace(
+            workspace = _Workspace(
                 work_dir=str(work),
                 pulumi_home=str(self._state.pulumi_home),
                 program=self._program,
@@ -279,7 +279,8 @@ class Engine:
                 },
             )
             try:
-                yield _Stack(self._stack_name, workspace, StackInitMode.CREATE_OR_SELECT)
+                exists = stack_state(self._state, self._stack_name).exists()
+                yield _Stack(self._stack_name, workspace, StackInitMode.SELECT if exists else StackInitMode.CREATE)
             except auto.CommandError as error:
                 raise SandboxError(_last_words(str(error))) from None
             finally:
@@ -343,6 +344,13 @@ def _log_providers_to(path: Path) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
+
+
+class _Workspace(auto.LocalWorkspace):
+    """A folder in which no stack is selected: every command names its own, and one start of the engine is saved."""
+
+    def select_stack(self, stack_name: str) -> None:
+        pass
 
 
 class _Stack(auto.Stack):
