@@ -19,10 +19,10 @@ from infra.secrecy import SECRET_SETTINGS
 from sandbox import checkout, cluster_commands, emulator, services
 from sandbox.aws_account import AwsAccount, note
 from sandbox.control_plane import ControlPlanes
+from sandbox.deployments import deployment, outputs_of
 from sandbox.errors import BadInputError, SandboxError
 from sandbox.options import last_stack, open_state, remember, stack_option, state_dir_option
 from sandbox.private_config import SHOWN, PrivateConfig
-from sandbox.providers.aws.table import RECORDED
 from sandbox.providers.records import Records
 from sandbox.state import State
 
@@ -87,6 +87,7 @@ def main(ctx: click.Context, state_dir: Path | None) -> None:
 def up(stack: str, phase: int | None, state_dir: Path | None) -> None:
     """Preview and deploy a stack; then print its outputs and its monthly estimate."""
     run = _Run(state_dir, stack, phase)
+    run.build(run.settings.phase)
     with run.state.stack_locked(stack):
         run.start()
         run.recover()
@@ -106,6 +107,7 @@ def up(stack: str, phase: int | None, state_dir: Path | None) -> None:
 def preview(stack: str, phase: int | None, as_json: bool, state_dir: Path | None) -> None:
     """Show what an up would do, and change nothing."""
     run = _Run(state_dir, stack, phase)
+    run.build(run.settings.phase)
     show = run.engine.preview_events if as_json else run.engine.preview
     with run.state.stack_locked(stack):
         run.start()
@@ -118,6 +120,7 @@ def preview(stack: str, phase: int | None, as_json: bool, state_dir: Path | None
 def destroy(stack: str, state_dir: Path | None) -> None:
     """Delete everything that a stack has in the sandbox."""
     run = _Run(state_dir, stack, None)
+    run.build(run.engine.outputs().get("phase") or 0)  # what is deployed goes, whatever the stack file says by now
     with run.state.stack_locked(stack):
         run.start()
         run.recover()
@@ -131,8 +134,6 @@ def destroy(stack: str, state_dir: Path | None) -> None:
 def outputs(stack: str | None, as_json: bool, state_dir: Path | None) -> None:
     """Print the outputs of a stack."""
     state = open_state(state_dir)
-    from sandbox.engine import outputs_of
-
     name = stack or last_stack(state)
     checkout.effective(state, name, None)
     found = outputs_of(state.stack(name))
@@ -358,15 +359,19 @@ class _Run:
         config, self.settings = checkout.effective(self.state, stack, phase)
         # Imported here: pulumi takes half a second to load, and bad input should not wait for it.
         from sandbox.engine import Backends, Engine, Target
-        from sandbox.tools import TOOLS, find, find_all
+        from sandbox.tools import TOOLS, find
 
         backends = Backends(aws_endpoint="", log_hint=f" (logs are in {self.state.logs})")
         self.target = Target(config=config, settings=self.settings, backends=backends)
         self.engine = Engine(self.state, find(TOOLS["pulumi"]), stack, echo=click.echo)
-        if self.settings.phase >= Phase.SECRETS:
-            # Built here, where the build is shown, and not while the engine waits.
+
+    def build(self, phase: int) -> None:
+        """Build what a phase needs: here, where the build is shown, and not while the engine waits."""
+        from sandbox.tools import TOOLS, find, find_all
+
+        if phase >= Phase.SECRETS:
             find(TOOLS["external-secrets"])
-        if self.settings.phase >= Phase.BLUE_GREEN:
+        if phase >= Phase.BLUE_GREEN:
             find_all([TOOLS["istiod"], TOOLS["istioctl"]])
 
     def start(self) -> None:
@@ -425,6 +430,8 @@ class _Run:
 
 
 def _status(state: State) -> dict[str, Any]:
+    from sandbox.providers.aws.table import RECORDED  # takes a third of a second
+
     recorded = Records(state.records).all()
     return {
         "state_directory": str(state.folder),
@@ -454,8 +461,6 @@ def _stack_files(state: State) -> list[Path]:
 
 
 def _stack_status(path: Path) -> dict[str, Any]:
-    from sandbox.engine import deployment
-
     resources = deployment(path).get("resources", [])
     stack = next((r for r in resources if r["type"] == "pulumi:pulumi:Stack"), {})
     return {

@@ -28,26 +28,23 @@ from pydantic import SecretStr
 from semver import VersionInfo
 
 from infra.naming import PROJECT
-from infra.phases import OUTPUTS, Phase
+from infra.phases import Phase
 from infra.settings import Settings
 from sandbox.checkout import ROOT, Config, dump_yaml, load_yaml
 from sandbox.children import ending_with_this_process
 from sandbox.control_plane import ControlPlanes
+from sandbox.deployments import SECRET_MARK, deployment, outputs_of, package_of
 from sandbox.encryption import Encryption
 from sandbox.errors import SandboxError
 from sandbox.private_config import PrivateConfig
 from sandbox.providers.provider import Provider
 from sandbox.providers.server import serving
-from sandbox.providers.wire import SIGNATURE_KEY
 from sandbox.state import State, read_json, write_json
 from sandbox.tools import TOOLS, wanted_version
 
 PROGRAM = ROOT / "infra"
 PROJECT_FILE = ROOT / "Pulumi.yaml"
 
-
-SECRET_MARK = SIGNATURE_KEY
-"""Key that marks an encrypted value in a deployment."""
 
 COMPUTE_PACKAGES = frozenset({"kubernetes", "random", "tls"})
 """Packages whose resources exist from phase 2 on; loading their stand-ins takes time."""
@@ -78,37 +75,6 @@ class Target:
 def run_program() -> None:
     """The program, started the way the language host starts it: as the folder that Pulumi.yaml names."""
     runpy.run_path(str(PROGRAM), run_name="__main__")
-
-
-def deployment(path: Path) -> Mapping[str, Any]:
-    """The deployment in a stack's file; empty when there is none.
-
-    Raises:
-        SandboxError: it is not a stack's file.
-    """
-    try:
-        return read_json(path).get("checkpoint", {}).get("latest") or {}
-    except AttributeError:
-        raise SandboxError(f"reading {path}: it is damaged; delete the sandbox's whole folder and start anew") from None
-
-
-def package_of(type: str) -> str:
-    """Package that a type belongs to; a provider belongs to the package that it provides."""
-    package, _, rest = type.partition(":")
-    return rest.rpartition(":")[2] if package == "pulumi" and rest.startswith("providers:") else package
-
-
-def outputs_of(path: Path) -> dict[str, Any] | None:
-    """The outputs in a stack's file, null below their phase, secret ones not shown; None where nothing is deployed."""
-    resources = deployment(path).get("resources", [])
-    stack = next((resource for resource in resources if resource["type"] == "pulumi:pulumi:Stack"), {})
-    if not stack.get("outputs"):
-        return None
-    values = {
-        name: "[secret]" if isinstance(value, dict) and SECRET_MARK in value else value
-        for name, value in stack["outputs"].items()
-    }
-    return {**dict.fromkeys(OUTPUTS), **values}  # the engine does not keep nulls
 
 
 def revealed(value: Any) -> Any:
@@ -296,7 +262,7 @@ class Engine:
         work = self._work_folder(target.config)
         self._install_component_provider()
         with self._serving(target) as ports:
-            workspace = auto.LocalWorkspace(
+            workspace = _Workspace(
                 work_dir=str(work),
                 pulumi_home=str(self._state.pulumi_home),
                 program=self._program,
@@ -313,7 +279,8 @@ class Engine:
                 },
             )
             try:
-                yield _Stack(self._stack_name, workspace, StackInitMode.CREATE_OR_SELECT)
+                exists = self._state.stack(self._stack_name).exists()
+                yield _Stack(self._stack_name, workspace, StackInitMode.SELECT if exists else StackInitMode.CREATE)
             except auto.CommandError as error:
                 raise SandboxError(_last_words(str(error))) from None
             finally:
@@ -377,6 +344,13 @@ def _log_providers_to(path: Path) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
+
+
+class _Workspace(auto.LocalWorkspace):
+    """A folder in which no stack is selected: every command names its own, and one start of the engine is saved."""
+
+    def select_stack(self, stack_name: str) -> None:
+        pass
 
 
 class _Stack(auto.Stack):

@@ -7,7 +7,8 @@ from typing import Any
 
 import psutil
 
-from sandbox.engine import Engine, Target, package_of
+from sandbox.deployments import package_of
+from sandbox.engine import Engine, Target
 from sandbox.errors import SandboxError
 from sandbox.providers.provider import name_of
 from sandbox.state import read_json

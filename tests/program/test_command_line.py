@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from sandbox.cli import main
+from sandbox.state import cache_folder
+from sandbox.tools import TOOLS, find
 from tests.program.harness import Sandbox
 from tests.secrecy import places
 
@@ -229,6 +231,19 @@ def test_a_damaged_file_of_the_sandbox_is_named(fresh_sandbox: Sandbox, file: st
         assert "Traceback" not in done.stderr
         assert done.returncode in (0, 1)
     (fresh_sandbox.state / file).unlink()
+
+
+def test_a_destroy_builds_nothing_for_what_is_not_deployed(
+    fresh_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh_sandbox.run("up", "--stack", "dev", "--phase", "1")  # the stack file says 3
+    engine = find(TOOLS["pulumi"]).parent
+    tools = tmp_path / "cache" / cache_folder().name / "tools"
+    tools.mkdir(parents=True)
+    (tools / engine.name).symlink_to(engine)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fresh_sandbox.run("destroy", "--stack", "dev")
+    assert [path.name for path in tools.iterdir()] == [engine.name]
 
 
 def test_the_users_own_aws_settings_and_proxies_are_left_alone(

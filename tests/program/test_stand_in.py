@@ -8,6 +8,7 @@ import pulumi
 import pulumi_aws as aws
 import pytest
 
+from sandbox.engine import _Command  # pyright: ignore[reportPrivateUsage]
 from sandbox.errors import SandboxError
 from tests.program.cloud import Cloud, raw
 
@@ -186,3 +187,19 @@ def test_errors_name_the_resource_and_the_logs(cloud: Cloud) -> None:
     assert "creating aws:lambda/permission:Permission raw: " in "\n".join(cloud.lines)
     assert "(logs)" in "\n".join(cloud.lines)
     assert "creating aws:lambda/permission:Permission raw" in (cloud.state.logs / "providers.log").read_text()
+
+
+def test_for_a_stack_that_is_there_a_command_starts_the_engine_once(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.up("once", topic("once"))
+    started: list[str] = []
+    run = _Command.run
+
+    def noted(self: _Command, args: list[str], *rest: Any) -> Any:
+        started.append(args[0])
+        return run(self, args, *rest)
+
+    monkeypatch.setattr(_Command, "run", noted)
+    cloud.preview("once", topic("once"))
+    assert started == ["preview"]

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from infra.settings import Settings
-from sandbox.engine import Backends, Engine, Target, _last_words, package_of  # pyright: ignore[reportPrivateUsage]
+from sandbox.deployments import package_of
+from sandbox.engine import Backends, Engine, Target, _last_words  # pyright: ignore[reportPrivateUsage]
 from sandbox.state import State, write_json
 from tests.unit.graph import config
 
