@@ -134,6 +134,7 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
             "greenWeight": 100,
             "mtls": "permissive",
             "stopped": "blue",
+            "retireAfter": "12h",
             "services": [service(name="api-gateway", image="legacy/api-gateway:v1.1.0", public=True)],
             "migrations": [
                 {
@@ -232,6 +233,7 @@ def test_every_setting_means_the_same_as_the_engine_passes_it_and_as_the_file_ho
             "green_weight": 100,
             "mtls": "permissive",
             "stopped": "blue",
+            "retire_after": "12h",
             "services": (
                 {
                     "name": "api-gateway",
