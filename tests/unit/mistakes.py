@@ -922,6 +922,13 @@ BLUE_GREEN = [
         "for example pyairtable:blueGreen.stopped: green",
     ),
     Bad(
+        "a time in days that green has to hold",
+        "blueGreen.retireAfter",
+        "1d",
+        'must be whole seconds, minutes or hours, such as 15s, not "1d"',
+        "for example pyairtable:blueGreen.retireAfter: 24h",
+    ),
+    Bad(
         "a key that there is not",
         "blueGreen.weight",
         10,
