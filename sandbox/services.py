@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-import secrets
+import random
+import re
 import socket
 import subprocess
 import time
@@ -17,6 +18,9 @@ from sandbox.state import State, read_json, write_json
 
 START_SECONDS = 60
 STOP_SECONDS = 15
+PORT_RANGE = "PYAIRTABLE_SANDBOX_PORTS"
+PORTS = "20000-29999"
+"""Where that variable does not say otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,14 +192,29 @@ def free_ports(count: int) -> list[int]:
     """Loopback ports that nothing listens on, all different, in the order of finding.
 
     They lie below those that systems hand out for outgoing connections, so that a port which is kept for a later start
-    is likely to be free then.
+    is likely to be free then; several sandboxes that start and stop side by side are each given a range of their own.
+
+    Raises:
+        SandboxError: the range is none, or has not so many.
     """
+    first, last = _range()
     found: dict[int, None] = {}
-    while len(found) < count:
-        port = 20000 + secrets.randbelow(10000)
+    for port in random.SystemRandom().sample(range(first, last + 1), last + 1 - first):
+        if len(found) == count:
+            break
         if _is_free(port):
             found[port] = None
+    if len(found) < count:
+        raise SandboxError(f"looking for {count} free ports: {first}-{last} has {len(found)}; widen {PORT_RANGE}")
     return list(found)
+
+
+def _range() -> tuple[int, int]:
+    given = os.environ.get(PORT_RANGE, PORTS)
+    match = re.fullmatch(r"(\d{4,5})-(\d{4,5})", given)
+    if match is None or not 1024 <= int(match[1]) <= int(match[2]) < 2**16:  # noqa: PLR2004 - the system's
+        raise SandboxError(f'looking for free ports: {PORT_RANGE} is "{given}", which is no range such as {PORTS}')
+    return int(match[1]), int(match[2])
 
 
 def _is_free(port: int) -> bool:

@@ -88,3 +88,24 @@ def test_free_ports_are_different_and_not_those_of_outgoing_connections() -> Non
     ports = services.free_ports(50)
     assert len(set(ports)) == 50
     assert all(20000 <= port < 30000 for port in ports)
+
+
+def test_free_ports_are_of_the_range_that_a_sandbox_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYAIRTABLE_SANDBOX_PORTS", "31000-31039")
+    assert {*services.free_ports(30)} < {*range(31000, 31040)}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("31000-31009", "looking for 30 free ports: 31000-31009 has"),
+        ("31009-31000", 'PYAIRTABLE_SANDBOX_PORTS is "31009-31000", which is no range such as 20000-29999'),
+        ("80-90", "is no range"),
+        ("60000-70000", "is no range"),
+        ("", "is no range"),
+    ],
+)
+def test_a_range_without_so_many_is_refused(monkeypatch: pytest.MonkeyPatch, given: str, told: str) -> None:
+    monkeypatch.setenv("PYAIRTABLE_SANDBOX_PORTS", given)
+    with pytest.raises(SandboxError, match=told):
+        services.free_ports(30)
