@@ -74,19 +74,20 @@ def read(kubectl: Kubectl) -> Traffic:
 def of(service: Manifest) -> Traffic:
     """What a VirtualService says."""
     route = _route(service)
-    owners = [
-        (datetime.fromisoformat(entry["time"]), str(entry.get("manager", "")))
-        for entry in service["metadata"].get("managedFields") or []
-        if entry.get("time") and _owns(entry)
-    ]
-    # Whoever has asked for the same weight since owns the annotation, too; who asked first has changed it.
-    since, manager = min(owners, default=(None, ""))
+    owners = [entry for entry in service["metadata"].get("managedFields") or [] if _owns(entry)]
+    # By an update one owns only what one changes. Who applies the same weight later owns it, too, and its entry may
+    # be of long before.
+    changers = [entry for entry in owners if entry.get("operation") == "Update"] or owners
+    since, manager = max(
+        ((datetime.fromisoformat(entry["time"]), entry["manager"]) for entry in changers if entry.get("time")),
+        default=(None, ""),
+    )
     return Traffic(
         weight=_weight(route) if route else None,
         annotation=(service["metadata"].get("annotations") or {}).get(ANNOTATION),
         changed_by=manager,
         changed_at=since,
-        is_deployed=not owners or any(who.startswith(DEPLOYER) for _, who in owners),
+        is_deployed=not owners or any(entry["manager"].startswith(DEPLOYER) for entry in owners),
     )
 
 
@@ -111,6 +112,9 @@ def _set_weight(kubectl: Kubectl, weight: int, expected: int | None) -> Traffic:
     if expected is not None and before.weight != expected:
         raise RunbookError(f"{before.changed_by or 'somebody'} has moved the traffic to {before.weight} %")
     try:
+        if before.is_noted and before.weight == weight and before.is_deployed:
+            # A patch that changes nothing would leave it a deployment's, and one may be under way with another weight.
+            service = kubectl.patch(PATH, _noted(service, None), field_manager=RUNBOOK)
         kubectl.patch(PATH, _change(service, weight), field_manager=RUNBOOK)
     except KubectlError as error:
         if error.reason == "Conflict":
@@ -138,13 +142,12 @@ def _change(service: Manifest, weight: int) -> Manifest:
         )
     weights = {BLUE: FULL_WEIGHT - weight, GREEN: weight}
     route = {**changed, "route": [{**part, "weight": weights[_subset(part)]} for part in changed["route"]]}
-    return {
-        "metadata": {
-            "resourceVersion": service["metadata"]["resourceVersion"],
-            "annotations": {ANNOTATION: str(weight)},
-        },
-        "spec": {"http": [route if part is changed else part for part in service["spec"]["http"]]},
-    }
+    http = [route if part is changed else part for part in service["spec"]["http"]]
+    return {**_noted(service, str(weight)), "spec": {"http": http}}
+
+
+def _noted(service: Manifest, note: str | None) -> Manifest:
+    return {"metadata": {"resourceVersion": service["metadata"]["resourceVersion"], "annotations": {ANNOTATION: note}}}
 
 
 def _route(service: Manifest) -> Manifest | None:

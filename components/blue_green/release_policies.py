@@ -17,6 +17,9 @@ from components.shared.mesh import DEPLOYER, FULL_WEIGHT, RUNBOOK, WEIGHT_ANNOTA
 
 KEEP_ROLLBACKS: Final = "pyairtable-keep-rollbacks"
 KEEP_BLUE: Final = "pyairtable-keep-blue"
+SIDES: Final = ("oldObject", "object")
+"""What CEL calls an object before a change, and after it."""
+HOW_TO_STOP_BLUE: Final = "take blueGreen.stopped: blue out of the stack file until runbook retire puts it there"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,22 +61,25 @@ class ReleasePolicies(pulumi.ComponentResource):
 
 def keep_rollbacks(service: str) -> dict[str, Any]:
     """What the runbook has moved, only the runbook moves on to green, until a deployment has asked for the same."""
-    old, new = (f'int({what}.metadata.?annotations[?"{WEIGHT_ANNOTATION}"].orValue("0"))' for what in SIDES)
-    moved = f'giving green " + string({new}) + " % of the requests: it has " + string({old}) + " %'
+    old, new = (f'int({side}.metadata.?annotations[?"{WEIGHT_ANNOTATION}"].orValue("0"))' for side in SIDES)
     return {
-        **_updates(NETWORKING, "virtualservices", [service]),
+        **_updates(NETWORKING, "virtualservices", resource_names=[service]),
         "match_conditions": [{"name": "gives-green-more", "expression": f"{new} > {old}"}],
-        "variables": [{"name": side, "expression": f"{_owners(side)}.map(entry, entry.manager)"} for side in SIDES],
+        "variables": [
+            {"name": name, "expression": f"{_owners(side)}.map(entry, entry.manager)"}
+            for name, side in zip(("ownersBefore", "ownersAfter"), SIDES, strict=True)
+        ],
         "validations": [
             {
                 "expression": (
-                    "size(variables.oldObject) == 0"
-                    f' || variables.oldObject.exists(manager, manager.startsWith("{DEPLOYER}"))'
-                    f' || "{RUNBOOK}" in variables.object'
+                    "size(variables.ownersBefore) == 0"
+                    f' || variables.ownersBefore.exists(manager, manager.startsWith("{DEPLOYER}"))'
+                    f' || "{RUNBOOK}" in variables.ownersAfter'
                 ),
                 "message_expression": (
-                    f'"{moved} from the runbook or by hand, and no deployment has asked for that since; deploy the '
-                    'stack file that says so, or go on with runbook shift"'
+                    f'"giving green " + string({new}) + " % of the requests: it has " + string({old}) + " % from the '
+                    "runbook or by hand, and no deployment has asked for that since; go on with runbook shift, or "
+                    'deploy the stack file that says so, where it is not deployed yet"'
                 ),
             }
         ],
@@ -83,37 +89,47 @@ def keep_rollbacks(service: str) -> dict[str, Any]:
 def keep_blue(seconds: int) -> dict[str, Any]:
     """A deployment stops blue only once green has had all traffic for so long."""
     return {
-        **_updates("apps/v1", "deployments", []),
+        **_updates("apps/v1", "deployments"),
         "param_kind": {"api_version": NETWORKING, "kind": "VirtualService"},
         "match_conditions": [
             {"name": "of-blue", "expression": 'object.metadata.?labels[?"version"].orValue("") == "blue"'},
             {"name": "stops-it", "expression": "oldObject.spec.replicas > 0 && object.spec.replicas == 0"},
         ],
         "variables": [
-            # Whoever asked for the same later owns the annotation, too.
-            {"name": "since", "expression": f"{_owners('params')}.map(entry, timestamp(entry.time))"},
+            {"name": "owners", "expression": _owners("params")},
+            # By an update one owns only what one changes. Who applies the same weight later owns it, too, and its entry
+            # may be of long before.
+            {"name": "updaters", "expression": 'variables.owners.filter(entry, entry.operation == "Update")'},
+            {
+                "name": "changers",
+                "expression": "size(variables.updaters) > 0 ? variables.updaters : variables.owners",
+            },
             # The change that is looked at is among its own entries: the latest is now.
-            {"name": "times", "expression": "object.metadata.managedFields.map(entry, timestamp(entry.time))"},
+            {
+                "name": "times",
+                "expression": (
+                    "object.metadata.managedFields.filter(entry, has(entry.time)).map(entry, timestamp(entry.time))"
+                ),
+            },
         ],
         "validations": [
             {
-                "expression": f'params.metadata.?annotations[?"{WEIGHT_ANNOTATION}"].orValue("") == "{FULL_WEIGHT}"',
-                "message": f"stopping blue: green has not all requests; {WAY}",
+                "expression": (
+                    f'params.metadata.?annotations[?"{WEIGHT_ANNOTATION}"].orValue("") == "{FULL_WEIGHT}"'
+                    f" && params.spec.http.exists(rule, rule.route.exists(to, to.?weight.orValue(0) == {FULL_WEIGHT}"
+                    ' && to.destination.subset == "green"))'
+                ),
+                "message": f"stopping blue: green has not all requests; {HOW_TO_STOP_BLUE}",
             },
             {
                 "expression": (
-                    "variables.since.exists(since, variables.times.exists(time, "
-                    f'time - since >= duration("{seconds}s")))'
+                    "size(variables.changers) > 0 && variables.changers.all(entry, has(entry.time)"
+                    f' && variables.times.exists(now, now - timestamp(entry.time) >= duration("{seconds}s")))'
                 ),
-                "message": f"stopping blue: green has not had all requests for {seconds} s; {WAY}",
+                "message": f"stopping blue: green has not had all requests for {seconds} s; {HOW_TO_STOP_BLUE}",
             },
         ],
     }
-
-
-SIDES: Final = ("oldObject", "object")
-"""Before a change, and after it."""
-WAY: Final = "take blueGreen.stopped: blue out of the stack file until runbook retire puts it there"
 
 
 def _owners(what: str) -> str:
@@ -122,15 +138,21 @@ def _owners(what: str) -> str:
     return f"{what}.metadata.?managedFields.orValue([]).filter(entry, entry.{fields}.hasValue())"
 
 
-def _updates(api_version: str, resources: str, names: list[str]) -> dict[str, Any]:
+def _updates(api_version: str, resources: str, **more: list[str]) -> dict[str, Any]:
     """Which changes a policy looks at; what it cannot read it lets through, so as not to be in a rollback's way."""
     group, _, version = api_version.partition("/")
-    rule = {"api_groups": [group], "api_versions": [version], "resources": [resources], "operations": ["UPDATE"]}
+    rule = {
+        "api_groups": [group],
+        "api_versions": [version],
+        "resources": [resources],
+        "operations": ["UPDATE"],
+        **more,
+    }
     return {
         "failure_policy": "Ignore",
         "match_constraints": {
             "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": NAMESPACE}},
-            "resource_rules": [{**rule, **({"resource_names": names} if names else {})}],
+            "resource_rules": [rule],
         },
     }
 

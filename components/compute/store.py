@@ -15,6 +15,7 @@ from components.shared.stores import STORES_LABEL
 PRIORITY_CLASS = "pyairtable-stores"
 CREDENTIALS_FOLDER = "/etc/credentials"
 STOP_SECONDS = 60
+"""For which a store may write down what it has, once it is told to end."""
 PRIORITY = 1_000_000
 """Above the services' 0: after an interruption the stores get room on the only node that can have them."""
 

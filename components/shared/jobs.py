@@ -14,7 +14,7 @@ TO_DATABASE_AND_AWS: Final[Sequence[Mapping[str, Any]]] = (
     {"to": [{"ip_block": {"cidr": POD_IDENTITY_AGENT}}], "ports": tcp(80)},
     {"to": [INTERNET], "ports": tcp(443)},
 )
-"""Egress of a Job that works on the database and tells AWS of it, with an identity of its own."""
+"""Egress of a Job that works on the database and, with an identity of its own, on S3, Secrets Manager, CloudWatch."""
 
 
 def job_template(app: str, user: int, pod: Mapping[str, Any]) -> Any:

@@ -42,6 +42,7 @@ KEEPERS_CPU_MILLIS = 2 * 10
 KEEPERS_MEMORY_MIB = 32 + 48
 """What looks after logins beside PostgreSQL, and the restarter: from phase 2 on, so that a move changes nothing."""
 NO_MESH = Quota(cpu_millis=0, memory_mib=0, pods=0)
+"""What the mesh takes of the namespace where there is none."""
 
 
 def compute_args(settings: Settings, alert_topic_arn: pulumi.Input[str]) -> ComputeArgs:

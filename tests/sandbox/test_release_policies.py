@@ -1,12 +1,12 @@
 """What a real API server refuses of whom, once it has the program's ReleasePolicies."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from components.shared.mesh import DEPLOYER, RUNBOOK
+from components.shared.mesh import DEPLOYER, RUNBOOK, WEIGHT_ANNOTATION
 from sandbox.kubernetes_api import KubernetesApi, KubernetesApiError, Manifest
 from tests.program.harness import wait_for
 from tests.sandbox.workshop import istio_release, opened
@@ -16,7 +16,7 @@ NAMESPACE = "pyairtable"
 ROUTE = "api-gateway"
 POLICIES = ("pyairtable-keep-rollbacks", "pyairtable-keep-blue")
 PULUMI = f"{DEPLOYER}-kubernetes-5a6b"
-SECONDS = 2
+SECONDS = 6
 """In place of a day, for which green has to have had everything."""
 
 
@@ -47,29 +47,41 @@ class Cluster:
         """What Pulumi does with the route: server-side apply that takes what others have."""
         self.api.apply(self._route(weight), field_manager=PULUMI, force=True, dry_run=dry_run)
 
-    def move(self, weight: int, by: str = RUNBOOK) -> None:
-        """What the runbook does, or somebody with kubectl: a merge patch."""
-        changed = self._route(weight)
-        patch = {"metadata": {"annotations": changed["metadata"]["annotations"]}, "spec": changed["spec"]}
+    def move(self, note: int | None, *, to: int | None = None, by: str = RUNBOOK) -> None:
+        """What the runbook does, or somebody with kubectl: a merge patch of the note and, where given, of the route."""
+        patch: Manifest = {"metadata": {"annotations": {WEIGHT_ANNOTATION: None if note is None else str(note)}}}
+        shift = note if to is None else to
+        if shift is not None:
+            patch["spec"] = self._route(shift)["spec"]
         self.api.patch("networking.istio.io/v1", "VirtualService", ROUTE, patch, namespace=NAMESPACE, field_manager=by)
 
-    def stop(self, colour: str) -> None:
+    def stop(self, colour: str, *, dry_run: bool = False) -> None:
         """What Pulumi does to a colour's Deployment that is to have no pods."""
-        self.api.apply(deployment(colour, 0), field_manager=PULUMI, force=True)
+        self.api.apply(deployment(colour, 0), field_manager=PULUMI, force=True, dry_run=dry_run)
+
+    def entries(self) -> list[Manifest]:
+        """Of `managedFields`, those that own the weight."""
+        live = self.api.get("networking.istio.io/v1", "VirtualService", ROUTE, NAMESPACE)
+        assert live
+        return [
+            entry
+            for entry in live["metadata"]["managedFields"]
+            if f"f:{WEIGHT_ANNOTATION}" in entry["fieldsV1"].get("f:metadata", {}).get("f:annotations", {})
+        ]
 
     @property
     def weight(self) -> int:
         """Green's, as noted."""
         live = self.api.get("networking.istio.io/v1", "VirtualService", ROUTE, NAMESPACE)
         assert live
-        return int(live["metadata"]["annotations"]["pyairtable.io/green-weight"])
+        return int(live["metadata"]["annotations"][WEIGHT_ANNOTATION])
 
     def _remove(self, api_version: str, kind: str, name: str) -> None:
         self.api.delete(api_version, kind, name, NAMESPACE, propagation="Background")
         wait_for(lambda: self.api.get(api_version, kind, name, NAMESPACE) is None, f"{name} to be gone")
 
     def _route(self, weight: int) -> Manifest:
-        metadata = {"name": ROUTE, "namespace": NAMESPACE, "annotations": {"pyairtable.io/green-weight": str(weight)}}
+        metadata = {"name": ROUTE, "namespace": NAMESPACE, "annotations": {WEIGHT_ANNOTATION: str(weight)}}
         *others, last = self.made["spec"]["http"]
         shares = {"blue": 100 - weight, "green": weight}
         weighted = [{**to, "weight": shares[to["destination"]["subset"]]} for to in last["route"]]
@@ -101,7 +113,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made = Cluster(workshop.api)
         made.start(10)
         made.move(0)
-        wait_for(lambda: is_refused(made, 10), "the policies to be in force")
+        wait_for(lambda: is_refused(made, 10) and told(made), "the policies to be in force")
         yield made
 
 
@@ -113,12 +125,19 @@ def is_refused(cluster: Cluster, weight: int) -> bool:
     return False
 
 
-def is_stopped(cluster: Cluster, colour: str) -> bool:
+def told(cluster: Cluster) -> str:
+    """What a deployment would be told that stops blue now; nothing where it may."""
     try:
-        cluster.stop(colour)
-    except KubernetesApiError:
-        return False
-    return True
+        cluster.stop("blue", dry_run=True)
+    except KubernetesApiError as error:
+        return str(error)
+    return ""
+
+
+def age(entries: Iterable[Manifest]) -> float:
+    """Seconds since the last change of any of these entries."""
+    changed = max(datetime.fromisoformat(entry["time"]) for entry in entries)
+    return (datetime.now(UTC) - changed).total_seconds()
 
 
 def refused(cluster: Cluster, weight: int, **how: Any) -> str:
@@ -187,26 +206,48 @@ class TestRollbacks:
         cluster.move(0, by="kubectl-patch")
         assert cluster.weight == 0
 
+    def test_a_rollback_at_0_stays_as_well(self, cluster: Cluster) -> None:
+        cluster.start(0)
+        cluster.move(None)
+        cluster.move(0)  # as runbook.traffic does, since a patch that changes nothing takes nothing
+        refused(cluster, 10)
+
 
 class TestBlue:
     def test_it_is_stopped_once_green_has_had_everything_for_long_enough(self, cluster: Cluster) -> None:
         cluster.start(50)
         cluster.deploy(100)
-        began = time.monotonic()
-        with pytest.raises(KubernetesApiError, match=f"green has not had all requests for {SECONDS} s"):
-            cluster.stop("blue")
-        wait_for(lambda: time.monotonic() - began > SECONDS + 1, "that time to be over")
+        wait_for(lambda: f"green has not had all requests for {SECONDS} s" in told(cluster), "the policy to see it")
         cluster.deploy(100)  # whoever asks for the same once more does not begin it anew
+        wait_for(lambda: told(cluster) == "", "that time to be over")
         cluster.stop("blue")
         found = cluster.api.get("apps/v1", "Deployment", "auth-blue", NAMESPACE)
         assert found
         assert found["spec"]["replicas"] == 0
 
+    def test_a_route_of_long_ago_that_the_runbook_moves_and_a_deployment_knows_of_begins_the_time_anew(
+        self, cluster: Cluster
+    ) -> None:
+        cluster.start(10)
+        first = cluster.entries()
+        wait_for(lambda: age(first) > SECONDS + 1, "the route to be old enough")
+        cluster.move(100)
+        cluster.deploy(100)
+        assert {owner["manager"] for owner in cluster.entries()} == {RUNBOOK, PULUMI}
+        wait_for(lambda: f"green has not had all requests for {SECONDS} s" in told(cluster), "the policy to see it")
+        wait_for(lambda: told(cluster) == "", "that time to be over")
+        assert age(entry for entry in cluster.entries() if entry["manager"] == RUNBOOK) >= SECONDS
+
     def test_it_stays_while_green_has_less(self, cluster: Cluster) -> None:
         cluster.start(100)
         cluster.deploy(50)
-        with pytest.raises(KubernetesApiError, match="green has not all requests"):
-            cluster.stop("blue")
+        wait_for(lambda: "green has not all requests" in told(cluster), "the policy to see it")
+
+    def test_it_stays_while_the_route_gives_green_less_than_is_noted(self, cluster: Cluster) -> None:
+        cluster.start(100)
+        wait_for(lambda: told(cluster) == "", "green to have had everything for long enough")
+        cluster.move(100, to=50, by="kubectl-patch")
+        wait_for(lambda: "green has not all requests" in told(cluster), "the policy to see it")
 
     def test_green_is_stopped_at_any_time(self, cluster: Cluster) -> None:
         cluster.start(0)
@@ -220,4 +261,4 @@ class TestBlue:
     def test_without_a_route_it_may_go(self, cluster: Cluster) -> None:
         cluster.start(0)
         cluster.remove_route()
-        wait_for(lambda: is_stopped(cluster, "blue"), "the policy to see that there is none")
+        wait_for(lambda: told(cluster) == "", "the policy to see that there is none")

@@ -144,6 +144,16 @@ def test_unless_it_is_forced(traffic: Traffic, world: TrafficWorld) -> None:
     assert world.weight == 0
 
 
+def test_at_0_already_it_makes_the_weight_its_own_so_that_no_deployment_under_way_gives_green_more(
+    traffic: Traffic, world: TrafficWorld
+) -> None:
+    world.set_weight(0)
+    traffic.run("rollback")
+    (owner,) = world.objects[VIRTUAL_SERVICE]["metadata"]["managedFields"]
+    assert owner["manager"] == "runbook"
+    assert world.objects[VIRTUAL_SERVICE]["metadata"]["annotations"] == {"pyairtable.io/green-weight": "0"}
+
+
 def test_a_blue_that_has_all_traffic_anyway_is_no_obstacle(traffic: Traffic, world: TrafficWorld) -> None:
     world.set_weight(0)
     world.availability("api-gateway", 0)

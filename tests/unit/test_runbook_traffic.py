@@ -1,6 +1,7 @@
 """Who gets the traffic, whether everybody agrees on it, and when blue may go."""
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ def test_a_rollback_to_what_was_deployed_last_is_no_edits_beginning(traffic: Tra
     traffic.config(greenWeight=50)
     world.set_weight(0, by="runbook")
     assert not seen(traffic, expect=3)["in_step"]
-    world.objects[VIRTUAL_SERVICE]["metadata"]["managedFields"].append(owner("pulumi-kubernetes-1", world.now()))
+    co_owned(world, 1000)
+    assert seen(traffic)["in_step"]
+    del world.objects[VIRTUAL_SERVICE]["metadata"]["managedFields"][0]["time"]  # as of one who has changed nothing yet
     assert seen(traffic)["in_step"]
 
 
@@ -84,11 +87,22 @@ def test_a_route_that_is_not_the_programs_is_out_of_step(traffic: Traffic, world
     assert "mesh              unknown" in traffic.run("traffic", expect=3).stdout
 
 
-def test_who_asked_for_the_weight_first_has_changed_it(traffic: Traffic, world: TrafficWorld) -> None:
+def co_owned(world: TrafficWorld, hours: float) -> None:
+    """A deployment asks for the weight that there is: its entry keeps the time of its last change."""
+    applied = owner("pulumi-kubernetes-1", world.now() - timedelta(hours=hours))
+    world.objects[VIRTUAL_SERVICE]["metadata"]["managedFields"].insert(0, applied)
+
+
+@pytest.mark.parametrize("hours", [0, 1000])
+def test_a_deployment_that_asks_for_the_weight_that_there_is_has_not_changed_it(
+    traffic: Traffic, world: TrafficWorld, hours: float
+) -> None:
     world.set_weight(50, by="runbook", ago=2 * HOUR)
     traffic.config(greenWeight=50)
-    world.objects[VIRTUAL_SERVICE]["metadata"]["managedFields"].insert(0, owner("pulumi", world.now()))
-    assert seen(traffic)["changed_by"] == "runbook"
+    co_owned(world, hours)
+    told = seen(traffic)
+    assert told["changed_by"] == "runbook"
+    assert datetime.fromisoformat(told["changed_at"]) == world.now() - timedelta(hours=2)
 
 
 def test_people_see_it_line_by_line(traffic: Traffic) -> None:
@@ -155,6 +169,12 @@ def test_blue_stays_until_green_has_held_for_long_enough(traffic: Traffic, world
     at_100(traffic, world, 23)
     told = "prod: green has had all traffic for 23.0 h, and blueGreen.retireAfter asks for 24.0 h; wait"
     assert told in not_retired(traffic)
+
+
+def test_a_deployment_of_before_makes_that_time_no_longer(traffic: Traffic, world: TrafficWorld) -> None:
+    at_100(traffic, world, 1)
+    co_owned(world, 1000)
+    assert "green has had all traffic for 1.0 h" in not_retired(traffic)
 
 
 def test_blue_stays_while_green_has_less_than_everything(traffic: Traffic, world: TrafficWorld) -> None:

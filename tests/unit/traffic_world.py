@@ -15,7 +15,7 @@ from runbook.aws import Access
 from runbook.cli import main
 from runbook.kubectl import Kubectl, KubectlError, Manifest, Objects
 from runbook.target import Target
-from runbook.traffic import HOST
+from runbook.traffic import ANNOTATION, HOST
 from tests.unit import socket_api
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -115,7 +115,7 @@ class TrafficWorld(Kubectl):
         service = self.objects[VIRTUAL_SERVICE]
         for part, share in zip(service["spec"]["http"][-1]["route"], (100 - weight, weight), strict=True):
             part["weight"] = share
-        service["metadata"]["annotations"]["pyairtable.io/green-weight"] = annotation or str(weight)
+        service["metadata"]["annotations"][ANNOTATION] = annotation or str(weight)
         service["metadata"]["managedFields"] = [owner(by, self.now() - timedelta(seconds=ago))]
         self._stored(service)
 
@@ -193,8 +193,11 @@ class TrafficWorld(Kubectl):
         service = self.objects[VIRTUAL_SERVICE]
         if change["metadata"]["resourceVersion"] != service["metadata"]["resourceVersion"]:
             raise KubectlError("asking the cluster: it has been modified", "Conflict")
+        annotations = service["metadata"]["annotations"]
+        noted = annotations.get(ANNOTATION)
         socket_api.merge(service, change)
-        service["metadata"]["managedFields"] = [owner(field_manager, self.now())]
+        if annotations.get(ANNOTATION) != noted:  # by an update one owns what one changes, and nothing else
+            service["metadata"]["managedFields"] = [owner(field_manager, self.now())]
         return self._stored(service)
 
     def create(self, manifest: Manifest) -> Manifest:
@@ -285,11 +288,12 @@ class Traffic:
 
 
 def owner(manager: str, time: datetime) -> Manifest:
-    """Who owns the annotation, as `managedFields` has it."""
+    """Who owns the annotation, as `managedFields` has it: deployments apply, everybody else updates."""
     return {
         "manager": manager,
+        "operation": "Apply" if manager.startswith("pulumi") else "Update",
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "fieldsV1": {"f:metadata": {"f:annotations": {"f:pyairtable.io/green-weight": {}}}},
+        "fieldsV1": {"f:metadata": {"f:annotations": {f"f:{ANNOTATION}": {}}}},
     }
 
 
@@ -325,7 +329,7 @@ def virtual_service() -> Manifest:
         "metadata": {
             "name": "api-gateway",
             "resourceVersion": "1",
-            "annotations": {"pyairtable.io/green-weight": "0"},
+            "annotations": {ANNOTATION: "0"},
             "managedFields": [{"manager": "other", "time": "2026-08-01T10:00:00Z"}, owner("pulumi", NOON)],
         },
         "spec": {
