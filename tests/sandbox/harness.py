@@ -105,11 +105,11 @@ class Cluster(Sandbox):
         return self.api.list("v1", "Node")
 
     def not_running(self) -> list[str]:
-        """Pods of the whole cluster that are not ready, with what they are instead."""
+        """Pods of the whole cluster that are not ready, with what they are instead; jobs' that are done are well."""
         return [
             f"{pod['metadata']['namespace']}/{pod['metadata']['name']} {pod['status'].get('phase')}"
             for pod in self.api.list("v1", "Pod")
-            if not is_ready(pod)
+            if not is_ready(pod) and pod["status"].get("phase") != "Succeeded"
         ]
 
     def everything_runs(self) -> bool:
