@@ -214,4 +214,5 @@ def _record(api: KubernetesApi, record: Mapping[str, Any]) -> None:
 
 def _forget(api: KubernetesApi, namespace: str, name: str) -> None:
     for secret in api.list("v1", "Secret", namespace=namespace, label_selector=f"owner=helm,name={name}"):
-        api.delete("v1", "Secret", secret["metadata"]["name"], namespace)
+        # In the foreground it would stay until the garbage collector has looked, and be a record of what is gone.
+        api.delete("v1", "Secret", secret["metadata"]["name"], namespace, propagation="Background")
