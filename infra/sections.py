@@ -18,7 +18,6 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from components.shared.apps import MigrationKind
-from components.shared.mesh import RETIRE_AFTER
 from cost.instance_types import INSTANCE_TYPES
 from cost.schedule import running_share
 from infra.naming import ImageGroup
@@ -483,7 +482,7 @@ class BlueGreenSettings(Section):
     """Whether meshed services refuse plain text; permissive is the first step of going back to phase 3."""
     stopped: Literal["none", "blue", "green"] = Field(default="none", examples=["green"])
     """The colour whose Deployments have no replicas; only one that gets no traffic by weight."""
-    retire_after: Duration = Field(default=RETIRE_AFTER, examples=["24h"])
+    retire_after: Duration = Field(default="24h", examples=["24h"])
     """How long green has to have had all traffic before blue may be stopped."""
     services: Annotated[tuple[ServiceSettings, ...], Field(max_length=200)] = Field(
         default=(),

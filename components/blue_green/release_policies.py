@@ -13,13 +13,19 @@ import pulumi_kubernetes as kubernetes
 
 from components.blue_green.istio import NETWORKING
 from components.shared.manifests import NAMESPACE
-from components.shared.mesh import DEPLOYER, FULL_WEIGHT, RUNBOOK, WEIGHT_ANNOTATION
+from components.shared.mesh import (
+    DEPLOYER,
+    FULL_WEIGHT,
+    KEEP_BLUE,
+    RETIRE_AFTER_ANNOTATION,
+    RUNBOOK,
+    WEIGHT_ANNOTATION,
+)
 
 KEEP_ROLLBACKS: Final = "pyairtable-keep-rollbacks"
-KEEP_BLUE: Final = "pyairtable-keep-blue"
 SIDES: Final = ("oldObject", "object")
 """What CEL calls an object before a change, and after it."""
-HOW_TO_STOP_BLUE: Final = "take blueGreen.stopped: blue out of the stack file until runbook retire puts it there"
+HOW_TO_STOP_BLUE: Final = "take blueGreen.stopped: blue out of the stack file: runbook retire puts it there in time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +47,10 @@ class ReleasePolicies(pulumi.ComponentResource):
         super().__init__("pyairtable:blue_green:ReleasePolicies", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.ready = [
-            *_policy(f"{name}-rollbacks", KEEP_ROLLBACKS, keep_rollbacks(args.service), {}, child),
+            *_policy(f"{name}-rollbacks", {"name": KEEP_ROLLBACKS}, keep_rollbacks(args.service), {}, child),
             *_policy(
                 f"{name}-blue",
-                KEEP_BLUE,
+                {"name": KEEP_BLUE, "annotations": {RETIRE_AFTER_ANNOTATION: str(args.retire_after_seconds)}},
                 keep_blue(args.retire_after_seconds),
                 {
                     "param_ref": {
@@ -77,9 +83,10 @@ def keep_rollbacks(service: str) -> dict[str, Any]:
                     f' || "{RUNBOOK}" in variables.ownersAfter'
                 ),
                 "message_expression": (
-                    f'"giving green " + string({new}) + " % of the requests: it has " + string({old}) + " % from the '
-                    "runbook or by hand, and no deployment has asked for that since; go on with runbook shift, or "
-                    'deploy the stack file that says so, where it is not deployed yet"'
+                    f'"giving green " + string({new}) + " % of the requests: the runbook, or a hand, has moved it to "'
+                    f' + string({old}) + " %, which no deployment has asked for since; if " + string({new})'
+                    f' + " % is meant, go there with runbook shift --to " + string({new})'
+                    f' + ", else deploy with blueGreen.greenWeight: " + string({old})'
                 ),
             }
         ],
@@ -158,16 +165,16 @@ def _updates(api_version: str, resources: str, **more: list[str]) -> dict[str, A
 
 
 def _policy(
-    resource_name: str, name: str, spec: Any, binding: Mapping[str, Any], opts: pulumi.ResourceOptions
+    resource_name: str, metadata: Any, spec: Any, binding: Mapping[str, Any], opts: pulumi.ResourceOptions
 ) -> list[pulumi.Resource]:
     """A policy, and what puts it in force."""
     policy = kubernetes.admissionregistration.v1.ValidatingAdmissionPolicy(
-        resource_name, metadata={"name": name}, spec=spec, opts=opts
+        resource_name, metadata=metadata, spec=spec, opts=opts
     )
     bound: Any = {"policy_name": policy.metadata.name, "validation_actions": ["Deny"], **binding}
     return [
         policy,
         kubernetes.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
-            f"{resource_name}-binding", metadata={"name": name}, spec=bound, opts=opts
+            f"{resource_name}-binding", metadata={"name": metadata["name"]}, spec=bound, opts=opts
         ),
     ]

@@ -284,7 +284,7 @@ class TestShifting:
         told = cluster.runbook("traffic", check=False)
         assert told.returncode == 3
         done = cluster.run("up", "--stack", "prod", "--phase", "4", expect=1)
-        assert "it has 0 % from the runbook or by hand" in done.stdout + done.stderr
+        assert "the runbook, or a hand, has moved it to 0 %" in done.stdout + done.stderr
         assert weight(cluster) == 0
         at(cluster, 0)
 
@@ -304,7 +304,7 @@ class TestShifting:
             cluster.run("mend", "user-service", "--colour", "green", "--stack", "prod")
             told, _ = up.communicate(timeout=cluster.timeout_seconds)
         assert up.returncode == 1
-        assert "it has 0 % from the runbook or by hand" in told
+        assert "the runbook, or a hand, has moved it to 0 %" in told
         assert weight(cluster) == 0
         none_failed(traffic, began)
         at(cluster, 0)
@@ -351,7 +351,7 @@ class TestFaults:
             cluster.override("blueGreen.greenWeight", 10)
             done = cluster.run("up", "--stack", "prod", "--phase", "4", expect=1)
             assert "giving green 10 % of the requests: not available: auth-service-green" in done.stdout + done.stderr
-            assert "from the runbook" not in done.stdout + done.stderr
+            assert "the runbook, or a hand" not in done.stdout + done.stderr
             cluster.override("blueGreen.greenWeight", 0)
             assert weight(cluster) == 0
         none_failed(traffic, began)

@@ -171,8 +171,13 @@ class TestRollbacks:
         cluster.deploy(50, dry_run=True)  # its preview saw nothing wrong
         cluster.move(0)
         told = refused(cluster, 50)
-        assert "giving green 50 % of the requests: it has 0 % from the runbook or by hand" in told
-        assert "runbook shift" in told
+        assert (
+            "giving green 50 % of the requests: the runbook, or a hand, has moved it to 0 %, which no deployment"
+            in told
+        )
+        assert (
+            "if 50 % is meant, go there with runbook shift --to 50, else deploy with blueGreen.greenWeight: 0" in told
+        )
 
     def test_a_preview_is_refused_like_a_deployment(self, cluster: Cluster) -> None:
         cluster.start(10)

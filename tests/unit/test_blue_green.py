@@ -142,8 +142,9 @@ class TestReleasePolicies:
 
     @pytest.mark.parametrize(("given", "seconds"), [({}, 86400), ({"retireAfter": "30m"}, 1800)])
     def test_blue_stays_for_as_long_as_the_config_says(self, given: Mapping[str, Any], seconds: int) -> None:
-        spec = two_releases(**given).object("ValidatingAdmissionPolicy", "pyairtable-keep-blue").inputs["spec"]
-        assert f'duration("{seconds}s")' in spec["validations"][-1]["expression"]
+        policy = two_releases(**given).object("ValidatingAdmissionPolicy", "pyairtable-keep-blue").inputs
+        assert f'duration("{seconds}s")' in policy["spec"]["validations"][-1]["expression"]
+        assert policy["metadata"]["annotations"] == {"pyairtable.io/retire-after-seconds": str(seconds)}
 
     def test_they_are_there_before_anything_that_comes_after_the_routes(self) -> None:
         graph = two_releases(greenWeight=100, stopped="blue")

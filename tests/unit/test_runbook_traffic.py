@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runbook.target import NotDeployedError
-from tests.unit.traffic_world import VIRTUAL_SERVICE, Traffic, TrafficWorld, owner
+from tests.unit.traffic_world import POLICY, VIRTUAL_SERVICE, Traffic, TrafficWorld, owner
 
 HOUR = 3600
 
@@ -137,9 +137,11 @@ def test_nor_has_a_mesh_that_was_not_finished(traffic: Traffic, world: TrafficWo
 # Blue goes
 
 
-def at_100(traffic: Traffic, world: TrafficWorld, hours: float) -> None:
+def at_100(traffic: Traffic, world: TrafficWorld, hours: float, *, needed: float = 24) -> None:
     world.set_weight(100, by="runbook", ago=hours * HOUR)
     traffic.config(greenWeight=100)
+    annotations = {"pyairtable.io/retire-after-seconds": str(round(needed * HOUR))}
+    world.objects[POLICY] = {"metadata": {"annotations": annotations}}
 
 
 def test_blue_is_stopped_by_the_next_deployment_once_green_has_held_everything(
@@ -153,8 +155,7 @@ def test_blue_is_stopped_by_the_next_deployment_once_green_has_held_everything(
 
 
 def test_that_is_told_in_json_too(traffic: Traffic, world: TrafficWorld) -> None:
-    at_100(traffic, world, 2)
-    traffic.config(greenWeight=100, retireAfter="1h")
+    at_100(traffic, world, 2, needed=1)
     done = json.loads(traffic.run("retire", "--json").stdout)
     assert done == {"stack": "prod", "held_seconds": 7200, "config": "Pulumi.prod.yaml"}
 
@@ -167,14 +168,37 @@ def not_retired(traffic: Traffic) -> str:
 
 def test_blue_stays_until_green_has_held_for_long_enough(traffic: Traffic, world: TrafficWorld) -> None:
     at_100(traffic, world, 23)
-    told = "prod: green has had all traffic for 23.0 h, and blueGreen.retireAfter asks for 24.0 h; wait"
+    told = "prod: green has had all traffic for 23.0 h, and has to have it for 24.0 h, the blueGreen.retireAfter that"
     assert told in not_retired(traffic)
+
+
+@pytest.mark.parametrize(
+    ("held", "needed", "told"),
+    [(0.01, 0.02, "36 s, and has to have it for 72 s"), (0.5, 1, "30 min, and has to have it")],
+)
+def test_a_short_time_is_told_in_seconds_or_minutes(
+    traffic: Traffic, world: TrafficWorld, held: float, needed: float, told: str
+) -> None:
+    at_100(traffic, world, held, needed=needed)
+    assert told in not_retired(traffic)
+
+
+def test_what_counts_is_the_time_that_was_deployed(traffic: Traffic, world: TrafficWorld) -> None:
+    at_100(traffic, world, 2)
+    traffic.config(greenWeight=100, retireAfter="1h")
+    assert "has to have it for 24.0 h" in not_retired(traffic)
+
+
+def test_blue_stays_where_the_api_server_would_not_keep_it(traffic: Traffic, world: TrafficWorld) -> None:
+    at_100(traffic, world, 25)
+    del world.objects[POLICY]
+    assert "no policy pyairtable-keep-blue says how long blue stays; run pulumi up" in not_retired(traffic)
 
 
 def test_a_deployment_of_before_makes_that_time_no_longer(traffic: Traffic, world: TrafficWorld) -> None:
     at_100(traffic, world, 1)
     co_owned(world, 1000)
-    assert "green has had all traffic for 1.0 h" in not_retired(traffic)
+    assert "green has had all traffic for 60 min" in not_retired(traffic)
 
 
 def test_blue_stays_while_green_has_less_than_everything(traffic: Traffic, world: TrafficWorld) -> None:

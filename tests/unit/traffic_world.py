@@ -32,6 +32,8 @@ config:
 """
 VIRTUAL_SERVICE = "virtualservice/api-gateway"
 CRONJOB = "cronjob/postgres-backup"
+POLICY = "validatingadmissionpolicie/pyairtable-keep-blue"
+"""The kind as the world's get makes it of the plural."""
 GATEWAYS = "deployment/ingress-gateway"
 DRAIN_SECONDS = 30
 NO_ISTIOD = KubectlError(
