@@ -82,6 +82,11 @@ class ControlPlane:
     ports: dict[str, int]
 
     @property
+    def sandbox(self) -> Path:
+        """Folder of the sandbox that has it."""
+        return self.folder.parents[1]
+
+    @property
     def url(self) -> str:
         """Address of the API server, the same for as long as the cluster exists."""
         return f"https://127.0.0.1:{self.ports[KUBE_APISERVER]}"
@@ -244,9 +249,9 @@ def make(folder: Path, cluster: str) -> ControlPlane:
     shutil.rmtree(folder, ignore_errors=True)
     keys = folder / "keys"
     keys.mkdir(parents=True, mode=0o700)
-    plane = ControlPlane(
-        cluster=cluster, folder=folder, ports=dict(zip(PORTS, services.free_ports(len(PORTS)), strict=True))
-    )
+    plane = ControlPlane(cluster=cluster, folder=folder, ports={})
+    ports = services.free_ports(plane.sandbox, len(PORTS))
+    plane = replace(plane, ports=dict(zip(PORTS, ports, strict=True)))
     authority = Authority(keys, "ca")
     authority.issue("server", "sandbox", hosts=SERVED_NAMES)
     new_key(keys / "service-accounts.key")
@@ -270,8 +275,8 @@ def with_all_ports(plane: ControlPlane) -> ControlPlane:
     missing = [name for name in PORTS if name not in plane.ports]
     if not missing:
         return plane
-    free = [port for port in services.free_ports(len(PORTS)) if port not in plane.ports.values()]
-    plane = replace(plane, ports={**plane.ports, **dict(zip(missing, free, strict=False))})
+    free = services.free_ports(plane.sandbox, len(missing))
+    plane = replace(plane, ports={**plane.ports, **dict(zip(missing, free, strict=True))})
     write_json(plane.folder / "ports.json", plane.ports)
     return plane
 

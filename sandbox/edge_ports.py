@@ -8,7 +8,7 @@ from sandbox.state import State, read_json, write_json
 
 def chosen(state: State, stack: str) -> int:
     """The port of a stack's public entry in this sandbox; a free one, as long as none has been kept."""
-    return int(read_json(_entry(state, stack)).get("port") or free_ports(1)[0])
+    return int(read_json(_entry(state, stack)).get("port") or free_ports(state.folder, 1)[0])
 
 
 def keep(state: State, stack: str, port: int) -> None:

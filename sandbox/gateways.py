@@ -161,7 +161,7 @@ class Gateways:
             return
         kept = {uid: ports for uid, ports in self._ports.items() if uid in uids}
         for uid in sorted(uids - kept.keys()):
-            kept[uid] = Ports(*services.free_ports(2))
+            kept[uid] = Ports(*services.free_ports(self._plane.sandbox, 2))
         self._ports = kept
         write_json(self._kept, {uid: ports._asdict() for uid, ports in kept.items()})
 

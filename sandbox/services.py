@@ -21,6 +21,8 @@ STOP_SECONDS = 15
 PORT_RANGE = "PYAIRTABLE_SANDBOX_PORTS"
 PORTS = "20000-29999"
 """Where that variable does not say otherwise."""
+KEPT = ("ports.json", "edges/*.json", "clusters/*/ports.json", "clusters/*/gateway-ports.json")
+"""Files of a sandbox that keep ports, some of which are listened on much later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,13 +185,13 @@ def _kept_port(state: State, name: str) -> int:
     """The port that a service had before; a free one, which it keeps, where something else has taken that."""
     kept = read_json(state.ports)
     if name not in kept or not _is_free(kept[name]):
-        kept[name] = free_ports(1)[0]
+        kept[name] = free_ports(state.folder, 1)[0]
         write_json(state.ports, kept)
     return int(kept[name])
 
 
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that nothing listens on, all different, in the order of finding.
+def free_ports(folder: Path, count: int) -> list[int]:
+    """Loopback ports that nothing listens on, and that the sandbox in this folder keeps for nothing else.
 
     They lie below those that systems hand out for outgoing connections, so that a port which is kept for a later start
     is likely to be free then; several sandboxes that start and stop side by side are each given a range of their own.
@@ -198,15 +200,21 @@ def free_ports(count: int) -> list[int]:
         SandboxError: the range is none, or has not so many.
     """
     first, last = _range()
-    found: dict[int, None] = {}
+    found: list[int] = []
+    kept = _kept(folder)
     for port in random.SystemRandom().sample(range(first, last + 1), last + 1 - first):
         if len(found) == count:
             break
-        if _is_free(port):
-            found[port] = None
+        if port not in kept and _is_free(port):
+            found.append(port)
     if len(found) < count:
         raise SandboxError(f"looking for {count} free ports: {first}-{last} has {len(found)}; widen {PORT_RANGE}")
-    return list(found)
+    return found
+
+
+def _kept(folder: Path) -> set[int]:
+    files = [file for pattern in KEPT for file in folder.glob(pattern)]
+    return {int(number) for file in files for number in re.findall(r": (\d+)", file.read_text())}
 
 
 def _range() -> tuple[int, int]:

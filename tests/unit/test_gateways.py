@@ -70,7 +70,7 @@ def envoys(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Envoy]]:
     """Two Envoys, on the ports that are chosen first."""
     made = [Envoy(), Envoy()]
     ports = iter([made[0].port, 1001, made[1].port, 1002])
-    monkeypatch.setattr(gateways.services, "free_ports", lambda count: [next(ports) for _ in range(count)])
+    monkeypatch.setattr(gateways.services, "free_ports", lambda _, count: [next(ports) for _ in range(count)])
     yield made
     for envoy in made:
         envoy.server.shutdown()

@@ -10,7 +10,7 @@ import pytest
 from sandbox import services
 from sandbox.errors import SandboxError
 from sandbox.services import Command, Service
-from sandbox.state import State
+from sandbox.state import State, write_json
 
 LISTENS = "import socket,sys,time; s=socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
 LISTENS_WHERE_TOLD = f"import os,sys; sys.argv[1:] = [os.environ['PORT']]; {LISTENS}"
@@ -36,7 +36,7 @@ def command(name: str, port: int, program: str = LISTENS) -> Command:
 
 
 def test_services_start_together_and_end_together(state: State) -> None:
-    ports = services.free_ports(2)
+    ports = services.free_ports(state.folder, 2)
     started = services.start_together(state, [command("one", ports[0]), command("two", ports[1])])
     assert [service.port for service in started] == ports
     assert all(answers(port) for port in ports)
@@ -46,7 +46,7 @@ def test_services_start_together_and_end_together(state: State) -> None:
 
 
 def test_where_one_does_not_start_none_runs(state: State) -> None:
-    ports = services.free_ports(2)
+    ports = services.free_ports(state.folder, 2)
     with pytest.raises(SandboxError, match=r"starting two: it has ended: no disk left; its log is .*two\.log"):
         services.start_together(state, [command("one", ports[0]), command("two", ports[1], ENDS)])
     assert services.recorded(state) == {}
@@ -54,7 +54,7 @@ def test_where_one_does_not_start_none_runs(state: State) -> None:
 
 
 def test_a_service_comes_back_on_its_port(state: State) -> None:
-    port = services.free_ports(1)[0]
+    port = services.free_ports(state.folder, 1)[0]
     first = services.start_together(state, [command("one", port)])[0]
     services.stop(state, "one")
     second = services.start_together(state, [command("one", port)])[0]
@@ -84,15 +84,29 @@ def test_where_the_port_that_it_had_is_taken_a_service_gets_another_and_keeps_th
     assert start_anywhere(state).port == second.port
 
 
-def test_free_ports_are_different_and_not_those_of_outgoing_connections() -> None:
-    ports = services.free_ports(50)
+def test_free_ports_are_different_and_not_those_of_outgoing_connections(tmp_path: Path) -> None:
+    ports = services.free_ports(tmp_path, 50)
     assert len(set(ports)) == 50
     assert all(20000 <= port < 30000 for port in ports)
 
 
-def test_free_ports_are_of_the_range_that_a_sandbox_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_ports_are_of_the_range_that_a_sandbox_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYAIRTABLE_SANDBOX_PORTS", "31000-31039")
-    assert {*services.free_ports(30)} < {*range(31000, 31040)}
+    assert {*services.free_ports(tmp_path, 30)} < {*range(31000, 31040)}
+
+
+def test_a_port_that_a_sandbox_keeps_for_later_is_not_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYAIRTABLE_SANDBOX_PORTS", "31000-31005")
+    for file, kept in (
+        ("ports.json", {"ministack": 31000}),
+        ("edges/prod.json", {"port": 31001}),
+        ("clusters/pyairtable-prod/ports.json", {"istiod-grpc": 31002, "postgres": 31003}),
+        ("clusters/pyairtable-prod/gateway-ports.json", {"a-1b": {"port": 31004, "admin": 31005}}),
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        write_json(tmp_path / file, kept)
+    with pytest.raises(SandboxError, match="31000-31005 has 0"):
+        services.free_ports(tmp_path, 1)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +119,9 @@ def test_free_ports_are_of_the_range_that_a_sandbox_is_given(monkeypatch: pytest
         ("", "is no range"),
     ],
 )
-def test_a_range_without_so_many_is_refused(monkeypatch: pytest.MonkeyPatch, given: str, told: str) -> None:
+def test_a_range_without_so_many_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, told: str
+) -> None:
     monkeypatch.setenv("PYAIRTABLE_SANDBOX_PORTS", given)
     with pytest.raises(SandboxError, match=told):
-        services.free_ports(30)
+        services.free_ports(tmp_path, 30)
