@@ -117,6 +117,18 @@ class Cluster(Sandbox):
         wanted = {"postgres", "redis", *(service["name"] for service in self.services())}
         return wanted <= {label(pod, "app") for pod in self.pods()} and self.not_running() == []
 
+    def is_at_strength(self) -> bool:
+        """Whether each Deployment has what its autoscaler wants at least, which brings that some time after an up."""
+        available = {
+            name_of(deployment): deployment.get("status", {}).get("availableReplicas", 0)
+            for deployment in self.api.list("apps/v1", "Deployment", namespace="pyairtable")
+        }
+        autoscalers = self.api.list("autoscaling/v2", "HorizontalPodAutoscaler", namespace="pyairtable")
+        return self.not_running() == [] and all(
+            available[autoscaler["spec"]["scaleTargetRef"]["name"]] >= autoscaler["spec"]["minReplicas"]
+            for autoscaler in autoscalers
+        )
+
     def node_of(self, app: str) -> Manifest:
         """The node on which an app's only pod runs."""
         (pod,) = self.pods(app)

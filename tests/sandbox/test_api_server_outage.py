@@ -21,6 +21,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The stack at phase 4."""
     with running("prod", tmp_path_factory.mktemp("state")) as made:
         made.up(4)
+        wait_for(made.is_at_strength, "the autoscalers to bring all pods")
         yield made
 
 
@@ -38,12 +39,12 @@ def test_traffic_goes_on_and_a_shift_stops_where_it_is(cluster: Cluster) -> None
     away = datetime.now(UTC)
     cluster.changes()  # brings it back
     wait_for(lambda: all_heard_of(cluster, away), "a heartbeat of every node")
-    wait_for(lambda: cluster.not_running() == [], "every pod to be ready again")
+    wait_for(cluster.is_at_strength, "every pod to be ready again")
     assert weight(cluster) == 10
     (moved,) = cluster.changes()  # what the shift has moved, and nothing else
     assert moved.type.endswith(":VirtualService")
     cluster.up(4)
-    wait_for(lambda: cluster.not_running() == [], "every pod to be ready still")
+    wait_for(cluster.is_at_strength, "every pod to be ready still")
     assert weight(cluster) == 10
     assert cluster.changes() == set()
 

@@ -423,7 +423,7 @@ class TestRetiring:
         assert weight(cluster) == 100
         cluster.override("blueGreen.stopped", "none")
         cluster.up(4)
-        wait_for(lambda: colours(cluster) == {"blue", "green"} and cluster.not_running() == [], "blue to be back")
+        wait_for(lambda: colours(cluster) == {"blue", "green"} and cluster.is_at_strength(), "blue to be back")
         at(cluster, 0)
         wait_for(lambda: settled(traffic, "blue"), "all traffic to be on blue")
         none_failed(traffic, began)
