@@ -26,7 +26,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_traffic_goes_on_and_a_shift_stops_where_it_is(cluster: Cluster) -> None:
-    with Traffic(f"{cluster.outputs('prod')['api_gateway_url']}/api/v1/users", rate=RATE) as traffic:
+    clients = Traffic(f"{cluster.outputs('prod')['api_gateway_url']}/api/v1/users", rate=RATE)
+    wait_for(lambda: clients.leads_to("blue"), "the edge to lead to blue")
+    with clients as traffic:
         with shifting(cluster, "--to", "10,50", "--hold", "120s") as process:
             wait_for(lambda: weight(cluster) == 10, "the first step")
             service = recorded(State(cluster.state))["pyairtable-prod-kube-apiserver"]
