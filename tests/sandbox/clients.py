@@ -2,13 +2,14 @@
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 
-class Clients:
+class Clients(ABC):
     """So many clients, which ask as often as `rate` a second together; a slow answer makes a pause, and no burst."""
 
     def __init__(self, clients: int, rate: float, *, end_seconds: float) -> None:
@@ -29,9 +30,9 @@ class Clients:
         for thread in self._threads:
             thread.join(self._end_seconds)
 
+    @abstractmethod
     def _client(self) -> AbstractContextManager[Callable[[], None]]:
         """What a client asks with; it is called by the client's thread, and keeps what came of it."""
-        raise NotImplementedError
 
     def _run(self, delay: float) -> None:
         with self._client() as ask:
